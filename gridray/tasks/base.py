@@ -1,0 +1,148 @@
+"""What a task is: the meaning of actions, observations, reward and costs on a grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gridray.feeders.feeder import Feeder
+    from gridray.physics.compiled import CompiledFeeder
+
+
+class ObservationChannel(NamedTuple):
+    """One observed quantity; what a network sees is (physical - offset) * scale."""
+
+    name: str
+    unit: str
+    offset: float
+    scale: float
+
+
+class ActionChannel(NamedTuple):
+    """One controlled quantity; an action in [-1, 1] spans low..high in `unit`.
+
+    kind: continuous; integer (rounded to whole steps); switch (above 1/3 closes, below -1/3 opens, else keeps).
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    kind: Literal["continuous", "integer", "switch"]
+
+
+class StepResult(NamedTuple):
+    """Outcome of one interval, arrays over environments.
+
+    rewards: float64 [num_envs]; costs: name -> float64 [num_envs], each >= 0, in the unit its name ends with;
+    indicators: name -> float64 [num_envs], quantities to report that are not constraints.
+    """
+
+    rewards: NDArray[np.float64]
+    costs: dict[str, NDArray[np.float64]]
+    indicators: dict[str, NDArray[np.float64]]
+
+
+class Task(Protocol):
+    """A control problem on one feeder, over a batch of environments."""
+
+    name: str
+    config: Any
+    feeder: Feeder
+    grid: CompiledFeeder
+    observation_channels: tuple[ObservationChannel, ...]
+    action_channels: tuple[ActionChannel, ...]
+    cost_names: tuple[str, ...]
+    num_steps: int
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain values that `make_task` takes back."""
+        ...
+
+    def allowed_days(self) -> NDArray[np.int64]:
+        """Return the days of the year that episodes may be drawn from."""
+        ...
+
+    def new_state(self, num_envs: int) -> Any:  # noqa: ANN401
+        """Return a state for num_envs environments, to be filled by `reset`."""
+        ...
+
+    def reset(self, state: Any, rows: NDArray[np.int64], days: NDArray[np.int64]) -> None:  # noqa: ANN401
+        """Start the days' episodes in these rows of the state."""
+        ...
+
+    def step(self, state: Any, actions: NDArray[np.float32]) -> StepResult:  # noqa: ANN401
+        """Apply actions [num_envs, num_actions] for one interval and move the time on."""
+        ...
+
+    def observe(self, state: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return the observations, float32 [num_envs, num_observations]."""
+        ...
+
+    def voltages(self, state: Any) -> NDArray[np.float64]:  # noqa: ANN401
+        """Return voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""
+        ...
+
+
+def set_points(channels: Sequence[ActionChannel], actions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Decode actions in [-1, 1] into physical set-points.
+
+    Args:
+        channels: the task's action channels.
+        actions: [num_rows, num_channels], clipped to [-1, 1].
+
+    Returns:
+        float64 [num_rows, num_channels] in the channels' units; a switch is 1 (close), 0 (open) or NaN (keep).
+    """
+    clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
+    low = np.array([channel.low for channel in channels])
+    high = np.array([channel.high for channel in channels])
+    kinds = np.array([channel.kind for channel in channels])
+    values = low + (clipped + 1.0) / 2.0 * (high - low)
+    values = np.where(kinds == "integer", np.rint(values), values)
+    switched = np.where(clipped > 1.0 / 3.0, 1.0, np.where(clipped < -1.0 / 3.0, 0.0, np.nan))
+    return np.where(kinds == "switch", switched, values)
+
+
+def physical_observations(
+    channels: Sequence[ObservationChannel], observations: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Turn scaled observations [num_rows, num_channels] back into physical units."""
+    offset = np.array([channel.offset for channel in channels])
+    scale = np.array([channel.scale for channel in channels])
+    return np.asarray(observations, dtype=np.float64) / scale + offset
+
+
+def scaled_observations(
+    channels: Sequence[ObservationChannel], physical: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Scale physical observations [num_rows, num_channels] to what a policy sees, float32."""
+    offset = np.array([channel.offset for channel in channels])
+    scale = np.array([channel.scale for channel in channels])
+    scaled: NDArray[np.float32] = ((np.asarray(physical, dtype=np.float64) - offset) * scale).astype(np.float32)
+    return scaled
+
+
+def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Encode set-points by channel name, each [num_rows], as actions; a channel without a value gets its neutral one.
+
+    Neutral is 0 for a switch (keep), otherwise the action of the physical value 0 clipped to the channel's range.
+    """
+    num_rows = max((len(value) for value in values.values()), default=1)
+    actions = np.zeros((num_rows, len(channels)), dtype=np.float32)
+    for column, channel in enumerate(channels):
+        if channel.kind == "switch":
+            state = values.get(channel.name)
+            if state is not None:
+                actions[:, column] = np.where(np.isnan(state), 0.0, 2.0 * np.nan_to_num(state) - 1.0)
+            continue
+        target = values.get(channel.name, np.zeros(num_rows))
+        span = channel.high - channel.low
+        actions[:, column] = np.clip(2.0 * (target - channel.low) / span - 1.0, -1.0, 1.0)
+    return actions
