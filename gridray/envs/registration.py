@@ -1,0 +1,52 @@
+"""Environments by name: `gymnasium.make("gridray/VoltVar-ieee13-v0")` and its vector form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from gridray.envs.single import GridEnv
+from gridray.envs.vector_env import GridVectorEnv
+from gridray.tasks.registry import make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENV_IDS = {
+    f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")
+}
+"""Registered id -> (task, configuration)."""
+
+
+def make_env(task: str, **config: Any) -> GridEnv:  # noqa: ANN401
+    """Return a single environment of the named task."""
+    return GridEnv(make_task(task, config))
+
+
+def make_vector_env(
+    task: str, config: Mapping[str, Any] | None = None, num_envs: int = 1, seed: int = 0
+) -> GridVectorEnv:
+    """Return num_envs environments of the named task."""
+    return GridVectorEnv(make_task(task, config), num_envs, seed=seed)
+
+
+def make_registered_vector_env(task: str, num_envs: int = 1, **config: Any) -> GridVectorEnv:  # noqa: ANN401
+    """Return environments as `gymnasium.make_vec` asks for them: the configuration as keywords."""
+    return make_vector_env(task, config, num_envs)
+
+
+def register_envs() -> None:
+    """Register the ids with gymnasium; doing it twice is harmless."""
+    for env_id, (task, config) in ENV_IDS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                id=env_id,
+                entry_point="gridray.envs.registration:make_env",
+                vector_entry_point="gridray.envs.registration:make_registered_vector_env",
+                kwargs={"task": task, **config},
+                disable_env_checker=False,
+            )
+
+
+register_envs()

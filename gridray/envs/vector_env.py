@@ -1,0 +1,104 @@
+"""Many environments of one task, stepped together: a native gymnasium VectorEnv."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from gridray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gridray.tasks.base import Task
+
+
+class GridVectorEnv(VectorEnv[Any, Any, Any]):
+    """Environments of one task; the row after a done row is its reset, as gymnasium's NEXT_STEP mode says.
+
+    Observations float32 [num_envs, num_observations]; actions float32 [num_envs, num_actions] in [-1, 1].
+    infos: "cost_<name>" and the task's indicators, float64 [num_envs]; "day", int64 [num_envs].
+    Each environment draws from its own random stream, so that what it does depends neither on the number of
+    environments nor on the actor it lives in.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, task: Task, num_envs: int, *, seed: int = 0, first_env: int = 0) -> None:
+        """Create num_envs environments; first_env numbers their random streams."""
+        if num_envs < 1:
+            raise ConfigError(f"num_envs is {num_envs}: give at least 1.")
+        self.task = task
+        self.num_envs = num_envs
+        self._first_env = first_env
+        size = len(task.observation_channels)
+        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (len(task.action_channels),), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._days = task.allowed_days()
+        self._state = task.new_state(num_envs)
+        self._is_done = np.zeros(num_envs, dtype=np.bool_)
+        self._seed_streams(seed)
+
+    @property
+    def vmag_pu(self) -> NDArray[np.float64]:
+        """Voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""
+        return self.task.voltages(self._state)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start a day in every environment; options={"days": int [num_envs]} names the days."""
+        if isinstance(seed, list):
+            seed = seed[0]
+        if seed is not None:
+            super().reset(seed=seed)
+            self._seed_streams(seed)
+        rows = np.arange(self.num_envs)
+        days = (options or {}).get("days")
+        if days is None:
+            days = self._draw_days(rows)
+        days = np.asarray(days, dtype=np.int64)
+        if days.shape != (self.num_envs,):
+            raise ConfigError(f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment.")
+        self.task.reset(self._state, rows, days)
+        self._is_done[:] = False
+        return self.task.observe(self._state), {"day": days}
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0."""
+        actions = np.asarray(actions, dtype=np.float32)
+        if actions.shape != self.action_space.shape:
+            raise ConfigError(f"actions have shape {actions.shape}: give {self.action_space.shape}.")
+        if not np.isfinite(actions).all():
+            env, column = np.argwhere(~np.isfinite(actions))[0]
+            name = self.task.action_channels[column].name
+            raise ConfigError(f"Action '{name}' of environment {env} is {actions[env, column]}: give a number in -1..1.")
+        result = self.task.step(self._state, actions)
+        was_done = self._is_done
+        if was_done.any():
+            rows = np.flatnonzero(was_done)
+            self.task.reset(self._state, rows, self._draw_days(rows))
+        infos: dict[str, Any] = {f"cost_{name}": np.where(was_done, 0.0, cost) for name, cost in result.costs.items()}
+        infos |= {name: np.where(was_done, 0.0, value) for name, value in result.indicators.items()}
+        infos["day"] = self._state.day.copy()
+        truncated = ~was_done & (self._state.t >= self.task.num_steps)
+        self._is_done = truncated
+        rewards = np.where(was_done, 0.0, result.rewards)
+        return self.task.observe(self._state), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+
+    def _seed_streams(self, seed: int) -> None:
+        self._streams = [
+            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._first_env + env,)))
+            for env in range(self.num_envs)
+        ]
+
+    def _draw_days(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array([self._streams[row].choice(self._days) for row in rows], dtype=np.int64)

@@ -1,0 +1,60 @@
+"""What utilities do today: each regulator and capacitor follows its own local control, inverters give what they have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gridray.physics.controls import tap_changes
+from gridray.tasks.base import physical_observations, scaled_actions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gridray.tasks.base import Task
+
+CAPACITOR_ON_PU, CAPACITOR_OFF_PU = 0.975, 1.045
+"""Usual settings of a voltage-controlled bank: close below, open above, on the mean of its phases."""
+
+
+class UtilityControls:
+    """Regulator controls with line-drop compensation, voltage-controlled capacitors, inverters at unity power factor."""
+
+    name = "utility_controls"
+
+    def __init__(self, task: Task) -> None:
+        """Take settings from the task's feeder."""
+        self._channels, self._actions = task.observation_channels, task.action_channels
+        self._sensing = task.grid.sensing
+        self._names = [channel.name for channel in task.observation_channels]
+        self._taps = self._columns("regulator.", ".tap")
+        self._control_v = self._columns("regulator.", ".control_v")
+        self._capacitors = [
+            (capacitor.name, [self._names.index(f"vmag_pu.{capacitor.bus}.{phase}") for phase in capacitor.phases])
+            for capacitor in task.feeder.capacitors
+        ]
+
+    def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        """Return the local controls' actions, float32 [num_envs, num_actions]."""
+        seen = physical_observations(self._channels, observations)
+        return scaled_actions(self._actions, self.set_points(seen))
+
+    def set_points(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return set-points by action name for physical observations [num_envs, num_observations]."""
+        steps = np.rint(seen[:, self._taps]).T
+        changes = tap_changes(self._sensing, seen[:, self._control_v].T, steps)
+        values: dict[str, NDArray[np.float64]] = {}
+        for row, column in enumerate(self._taps):
+            values[self._names[column].removesuffix(".tap") + ".tap_change"] = changes[row]
+        for name, columns in self._capacitors:
+            v = seen[:, columns].mean(axis=1)
+            state = np.where(v < CAPACITOR_ON_PU, 1.0, np.where(v > CAPACITOR_OFF_PU, 0.0, np.nan))
+            values[f"capacitor.{name}.state"] = state
+        for channel in self._actions:
+            if channel.name.startswith("pv.") and channel.name.endswith(".kw"):
+                values[channel.name] = np.full(len(seen), channel.high)
+        return values
+
+    def _columns(self, prefix: str, suffix: str) -> list[int]:
+        return [i for i, name in enumerate(self._names) if name.startswith(prefix) and name.endswith(suffix)]

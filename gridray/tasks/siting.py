@@ -1,0 +1,106 @@
+"""Where a task puts its PV and battery inverters on a published feeder, which has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+
+from gridray.errors import ConfigError
+from gridray.feeders.components import Inverter
+
+if TYPE_CHECKING:
+    from gridray.feeders.feeder import Feeder
+
+INVERTER_OVERSIZE = 1.1
+"""kVA over kW, so that 0.44 pu of reactive power is left at full active power."""
+
+
+def site_inverters(
+    feeder: Feeder,
+    *,
+    pv_kw: float,
+    num_pv: int,
+    battery_kw: float,
+    num_batteries: int,
+    battery_hours: float,
+) -> tuple[tuple[Inverter, ...], tuple[Inverter, ...]]:
+    """Return PV and battery inverters of equal size at three-phase buses spread along the feeder.
+
+    Sites depend on the feeder alone, so that utilities with the same feeder have the same devices in other sizes:
+    buses are ordered by distance from the source and taken at equal quantiles, batteries from the far end.
+
+    Raises:
+        ConfigError: the feeder has fewer three-phase buses than inverters.
+    """
+    buses = three_phase_buses(feeder)
+    if num_pv + num_batteries > len(buses):
+        raise ConfigError(
+            f"num_pv + num_batteries is {num_pv + num_batteries}, but feeder '{feeder.name}' has {len(buses)} "
+            f"three-phase buses for them: give at most {len(buses)}."
+        )
+    picked = [buses[i] for i in np.linspace(len(buses) - 1, 0, num_pv + num_batteries).round().astype(int)]
+    batteries, pv = picked[:num_batteries], picked[num_batteries:]
+    kv = _bus_kv(feeder)
+
+    def inverter(kind: str, bus: str, kw: float, hours: float) -> Inverter:
+        size = max(kw, 1e-3)
+        return Inverter(
+            name=f"{kind}{bus}",
+            kind="pv" if kind == "pv" else "battery",
+            bus=bus,
+            phases=(1, 2, 3),
+            kv=kv[bus],
+            kva=INVERTER_OVERSIZE * size,
+            kw=size,
+            kwh=hours * size,
+        )
+
+    return (
+        tuple(inverter("pv", bus, pv_kw / max(num_pv, 1), 0.0) for bus in pv),
+        tuple(inverter("battery", bus, battery_kw / max(num_batteries, 1), battery_hours) for bus in batteries),
+    )
+
+
+def three_phase_buses(feeder: Feeder) -> list[str]:
+    """Return medium-voltage three-phase buses behind the first regulator or line, nearest to the source first."""
+    distance = bus_distances_km(feeder)
+    phases: dict[str, set[int]] = {}
+    for line in feeder.lines:
+        if not line.is_open:
+            for bus in (line.from_bus, line.to_bus):
+                phases.setdefault(bus, set()).update(line.phases)
+    kv = _bus_kv(feeder)
+    main_kv = max(set(kv.values()) - {feeder.source.kv}, default=feeder.source.kv)
+    fed = {line.to_bus for line in feeder.lines if not line.is_switch and line.length_km > 0.0}
+    candidates = [bus for bus, has in phases.items() if len(has) == 3 and bus in fed and kv.get(bus) == main_kv]
+    return sorted(candidates, key=lambda bus: (distance[bus], bus))
+
+
+def bus_distances_km(feeder: Feeder) -> dict[str, float]:
+    """Return the length of line between the source and each bus, km."""
+    graph = nx.Graph()
+    graph.add_node(feeder.source.bus)
+    graph.add_weighted_edges_from((ln.from_bus, ln.to_bus, ln.length_km) for ln in feeder.lines if not ln.is_open)
+    for transformer in feeder.transformers:
+        first, second = transformer.windings
+        graph.add_edge(first.bus, second.bus, weight=0.0)
+    return dict(nx.single_source_dijkstra_path_length(graph, feeder.source.bus))
+
+
+def _bus_kv(feeder: Feeder) -> dict[str, float]:
+    """Return each bus's line-to-line base, by walking from the source over lines and transformers."""
+    graph = nx.Graph()
+    for line in feeder.lines:
+        if not line.is_open:
+            graph.add_edge(line.from_bus, line.to_bus)
+    for transformer in feeder.transformers:
+        first, second = transformer.windings
+        graph.add_edge(first.bus, second.bus, ratio=(first.bus, second.kv / first.kv))
+    kv = {feeder.source.bus: feeder.source.kv}
+    for near, far in nx.bfs_edges(graph, feeder.source.bus):
+        ratio = graph.edges[near, far].get("ratio")
+        factor = 1.0 if ratio is None else ratio[1] if ratio[0] == near else 1.0 / ratio[1]
+        kv[far] = min(feeder.base_kv, key=lambda base, v=kv[near] * factor: abs(base - v))  # type: ignore[misc]
+    return kv
