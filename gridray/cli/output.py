@@ -1,0 +1,83 @@
+"""What commands print: progress while they work, a table or JSON at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@contextmanager
+def progress(description: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on a terminal's standard error, and nothing where there is no terminal.
+
+    Args:
+        description: Text in front of the bar.
+        total: Amount of work, in any unit.
+
+    Yields:
+        A function that takes the amount of work done since its last call.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _amount: None
+        return
+    # Rich takes 0.2 s to import: only a terminal pays for it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on standard output; NumPy numbers and arrays, paths and NaN (as null) are allowed."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """Print rows under column headings; numbers are aligned to the right, others to the left.
+
+    Args:
+        columns: Heading of each column.
+        rows: Cells, one sequence per row, each as long as `columns`; floats are shown with six significant digits.
+        title: Line above the table.
+    """
+    texts = [[_cell(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    is_number = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    lines = [title] if title else []
+    for line in (list(columns), ["-" * width for width in widths], *texts):
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, is_number, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Reduce mappings, sequences, NumPy values and paths to what the JSON standard can say."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
