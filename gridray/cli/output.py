@@ -41,29 +41,35 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Print rows under column headings; numbers are aligned to the right, others to the left.
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under column headings; columns of numbers are aligned to the right, others to the left.
 
     Args:
+        title: Line above the table; none where empty.
         columns: Heading of each column.
         rows: Cells, one sequence per row, each as long as `columns`; floats are shown with six significant digits.
-        title: Line above the table.
     """
     texts = [[_cell(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    is_number = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    table = list(zip(columns, *texts, strict=True))
+    widths = [max(map(len, column)) for column in table]
+    aligns = [">" if all(map(_is_number, column[1:])) else "<" for column in table]
     lines = [title] if title else []
-    for line in (list(columns), ["-" * width for width in widths], *texts):
-        cells = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, is_number, strict=True)
-        )
+    for line in (columns, ["-" * width for width in widths], *texts):
+        cells = (f"{cell:{align}{width}}" for cell, align, width in zip(line, aligns, widths, strict=True))
         lines.append("  ".join(cells).rstrip())
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(lines) + "\n\n")
 
 
 def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
