@@ -1,0 +1,1 @@
+"""Server steps of a round, one per file."""
