@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports --cache-dir .ruff_cache/imports
+	$(BIN)/lint-imports --no-logo --cache-dir .ruff_cache/imports
 	$(BIN)/mypy
 	$(BIN)/vulture
 	$(BIN)/deptry .
