@@ -39,9 +39,7 @@ class RunConfig:
 
 def test_yaml_file_becomes_nested_dataclasses(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(
-        "rounds: 5\nlearning_rate: 1e-3\nhidden_sizes: [64, 64]\nclients: [{name: north, dataset: data/n}]\n"
-    )
+    path.write_text("rounds: 5\nlearning_rate: 1e-3\nhidden_sizes: [8, 8]\nclients: [{name: north, dataset: data/n}]\n")
     config = load_config(RunConfig, path)
     expected = ClientConfig(name="north", dataset=Path("data/n"))
     assert config == RunConfig(rounds=5, learning_rate=1e-3, hidden_sizes=(8, 8), clients=(expected,))
@@ -57,9 +55,9 @@ def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     ("data", "words"),
     [
         ({"learning_rte": 1.0}, ["here.yaml", "'learning_rte'", "did you mean 'learning_rate'"]),
-        ({"clients": [{"name": "n", "datset": "d"}]}, ["'clients.0.datset'", "did you mean 'dataset'"]),
-        ({"teacher": {"nam": "n"}}, ["'teacher.nam'", "did you mean 'name'"]),
-        ({"by_name": {"north": {"nam": "n"}}}, ["'by_name.north.nam'", "did you mean 'name'"]),
+        ({"clients": [{"name": "n", "data_set": "d"}]}, ["'clients.0.data_set'", "did you mean 'dataset'"]),
+        ({"teacher": {"names": "n"}}, ["'teacher.names'", "did you mean 'name'"]),
+        ({"by_name": {"north": {"names": "n"}}}, ["'by_name.north.names'", "did you mean 'name'"]),
         ({"zzz": 1}, ["'zzz'", "Valid keys: by_name, clients, hidden_sizes"]),
         ({"clients": [{"name": "n"}]}, ["required key 'clients.0.dataset' is missing"]),
         ({"rounds": "many"}, ["key 'rounds' has value 'many'", "integer"]),
