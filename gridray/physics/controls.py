@@ -21,9 +21,9 @@ MAX_STEP = 16
 
 
 def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the steps by which each regulator's control wants to move, whole numbers [num_taps, E].
+    """Return the steps of one control iteration of a snapshot, whole numbers [num_taps, E].
 
-    Outside its band a control moves by the rounded number of steps to its set-point, at least one and at most
+    Outside its band a control moves by half the rounded number of steps to its set-point, at least one and at most
     max_tap_change, within the regulator's range (RegControl.pas, DSS C-API 0.14).
 
     Args:
@@ -33,10 +33,29 @@ def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray
     """
     missing = sensing.vreg_v[:, None] - control_v
     wanted = np.rint(missing / sensing.step_v[:, None])
-    wanted = np.where(wanted == 0.0, np.sign(missing), wanted)
-    limit = sensing.max_tap_change[:, None]
-    wanted = np.where(np.abs(missing) > sensing.band_v[:, None] / 2.0, np.clip(wanted, -limit, limit), 0.0)
-    changes: NDArray[np.float64] = np.clip(steps + wanted, -MAX_STEP, MAX_STEP) - steps
+    size = np.clip(np.trunc(np.abs(wanted) / 2.0), 1.0, sensing.max_tap_change[:, None]) * (wanted != 0.0)
+    return _limited(sensing, missing, size, steps)
+
+
+def steps_into_band(
+    sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the fewest steps that bring each control's voltage into its band: what a regulator does in minutes.
+
+    Arguments and result as of `tap_changes`; a regulator steps one tap at a time until it sees its band.
+    """
+    missing = sensing.vreg_v[:, None] - control_v
+    size = np.ceil((np.abs(missing) - sensing.band_v[:, None] / 2.0) / sensing.step_v[:, None])
+    return _limited(sensing, missing, size, steps)
+
+
+def _limited(
+    sensing: Sensing, missing: NDArray[np.float64], size: NDArray[np.float64], steps: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Move only outside the band and within the regulator's range."""
+    is_outside = np.abs(missing) > sensing.band_v[:, None] / 2.0
+    moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), -MAX_STEP, MAX_STEP)
+    changes: NDArray[np.float64] = moved - steps
     return changes
 
 

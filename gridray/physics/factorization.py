@@ -15,7 +15,7 @@ LANE = 16
 """Environments solved side by side; a compile-time constant, so that LLVM turns lane loops into SIMD."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def factorize(
     blocks: NDArray[np.float64], start: NDArray[np.int64], column: NDArray[np.int64], target: NDArray[np.int64]
 ) -> None:
@@ -37,7 +37,7 @@ def factorize(
                 t += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def substitute(
     blocks: NDArray[np.float64], start: NDArray[np.int64], column: NDArray[np.int64], x: NDArray[np.float64]
 ) -> None:
@@ -53,7 +53,7 @@ def substitute(
         _apply(blocks[k], x[k])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _invert(a: NDArray[np.float64]) -> None:
     for e in range(LANE):
         scale = 1.0 / (a[0, e] * a[3, e] - a[1, e] * a[2, e])
@@ -64,7 +64,7 @@ def _invert(a: NDArray[np.float64]) -> None:
         a[3, e] = first * scale
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _scale_right(a: NDArray[np.float64], d: NDArray[np.float64]) -> None:
     for e in range(LANE):
         a0, a1, a2, a3 = a[0, e], a[1, e], a[2, e], a[3, e]
@@ -74,7 +74,7 @@ def _scale_right(a: NDArray[np.float64], d: NDArray[np.float64]) -> None:
         a[3, e] = a2 * d[1, e] + a3 * d[3, e]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _subtract_product(c: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
     for e in range(LANE):
         c[0, e] -= a[0, e] * b[0, e] + a[1, e] * b[2, e]
@@ -83,14 +83,14 @@ def _subtract_product(c: NDArray[np.float64], a: NDArray[np.float64], b: NDArray
         c[3, e] -= a[2, e] * b[1, e] + a[3, e] * b[3, e]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _subtract_image(y: NDArray[np.float64], a: NDArray[np.float64], x: NDArray[np.float64]) -> None:
     for e in range(LANE):
         y[0, e] -= a[0, e] * x[0, e] + a[1, e] * x[1, e]
         y[1, e] -= a[2, e] * x[0, e] + a[3, e] * x[1, e]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _apply(a: NDArray[np.float64], x: NDArray[np.float64]) -> None:
     for e in range(LANE):
         first = a[0, e] * x[0, e] + a[1, e] * x[1, e]

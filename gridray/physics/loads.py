@@ -19,7 +19,7 @@ V_LOW_PU = 0.5
 """Below this voltage every load is the impedance that draws its rated power at 1 pu (OpenDSS vlowpu)."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def relative_admittance(v: float, exponent: int, vmin: float, vmax: float) -> tuple[float, float]:
     """Return y(v) = S(v) / (S0 v^2) and dy/dv of a load whose power varies as v**exponent within vmin..vmax.
 
@@ -27,6 +27,8 @@ def relative_admittance(v: float, exponent: int, vmin: float, vmax: float) -> tu
     below, the impedance of rated power. A CVR load (model 4) takes the constant-power branches outside, which
     the caller states by exponents 0 there. OpenDSS TechNote "Load model", Load.pas (DSS C-API 0.14).
     """
+    if exponent == 2:
+        return 1.0, 0.0
     if v > vmax:
         return vmax ** (exponent - 2), 0.0
     if v >= vmin:
@@ -39,7 +41,7 @@ def relative_admittance(v: float, exponent: int, vmin: float, vmax: float) -> tu
     return current / v, (slope * v - current) / (v * v)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def branch_current(
     net: Network, m: int, p: float, q: float, vr: float, vi: float
 ) -> tuple[float, float, float, float, float, float]:
@@ -68,7 +70,7 @@ def branch_current(
     return re, im, g + along_re * vr, -b + along_im * vr, b + along_re * vi, g + along_im * vi
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_load_currents(
     net: Network,
     p: NDArray[np.float64],
@@ -92,7 +94,7 @@ def add_load_currents(
                 mismatch[j, 1, e] -= im
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_load_derivatives(
     net: Network,
     p: NDArray[np.float64],
@@ -122,7 +124,7 @@ def add_load_derivatives(
                     blocks[block, 3, e] += sign * ii
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def items_power(
     net: Network, p: NDArray[np.float64], q: NDArray[np.float64], v: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ SLOW_CONTRACTION = 0.1
 """An environment whose correction shrinks by less than this factor gets a fresh Jacobian."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def newton(
     net: Network,
     p: NDArray[np.float64],
@@ -66,7 +66,7 @@ def newton(
     return iterations, converged
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _solve_lane(
     net: Network,
     p: NDArray[np.float64],
@@ -113,7 +113,7 @@ def _solve_lane(
             break
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _admittances(net: Network, u: NDArray[np.float64], y: NDArray[np.float64]) -> None:
     for m in range(net.y_g.size):
         for e in range(LANE):
@@ -126,7 +126,7 @@ def _admittances(net: Network, u: NDArray[np.float64], y: NDArray[np.float64]) -
             y[m, 1, e] += net.term_b[t] * factor
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _mismatch(
     net: Network,
     y: NDArray[np.float64],
@@ -147,7 +147,7 @@ def _mismatch(
     add_load_currents(net, p, q, v, mismatch)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _jacobian(
     net: Network,
     y: NDArray[np.float64],
@@ -167,7 +167,7 @@ def _jacobian(
     add_load_derivatives(net, p, q, v, blocks)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _largest(step: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
     largest[:] = 0.0
     for k in range(step.shape[0]):

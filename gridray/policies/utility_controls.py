@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.physics.controls import tap_changes
+from gridray.physics.controls import steps_into_band
 from gridray.tasks.base import physical_observations, scaled_actions
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class UtilityControls:
     def set_points(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return set-points by action name for physical observations [num_envs, num_observations]."""
         steps = np.rint(seen[:, self._taps]).T
-        changes = tap_changes(self._sensing, seen[:, self._control_v].T, steps)
+        changes = steps_into_band(self._sensing, seen[:, self._control_v].T, steps)
         values: dict[str, NDArray[np.float64]] = {}
         for row, column in enumerate(self._taps):
             values[self._names[column].removesuffix(".tap") + ".tap_change"] = changes[row]

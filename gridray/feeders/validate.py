@@ -1,0 +1,135 @@
+"""Rules that a feeder must keep; all breaches are reported together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from gridray.errors import FeederError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gridray.feeders.feeder import Feeder
+
+LOAD_MODELS = (1, 2, 4, 5)
+SWITCHED_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "inverters")
+
+
+def validate(feeder: Feeder) -> None:
+    """Check the feeder.
+
+    Raises:
+        FeederError: the message lists every problem with the element, the value, the rule and the remedy.
+    """
+    problems = [*_names(feeder), *_lines(feeder), *_transformers(feeder), *_regulators(feeder)]
+    problems += _shunts(feeder)
+    if not problems:
+        problems += _connection(feeder)
+    if problems:
+        raise FeederError(f"Feeder '{feeder.name}' has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
+
+
+def _names(feeder: Feeder) -> Iterator[str]:
+    for kind in SWITCHED_KINDS:
+        for name, count in Counter(item.name for item in getattr(feeder, kind)).items():
+            if count > 1:
+                yield f"{count} of the {kind} are called '{name}': give each a name of its own."
+    if not feeder.base_kv:
+        yield "base_kv is empty: list the line-to-line voltage bases in kV."
+
+
+def _lines(feeder: Feeder) -> Iterator[str]:
+    codes = {code.name: code for code in feeder.line_codes}
+    for code in feeder.line_codes:
+        sizes = {len(code.r_ohm_per_km), len(code.x_ohm_per_km), len(code.c_nf_per_km)}
+        values = [v for m in (code.r_ohm_per_km, code.x_ohm_per_km, code.c_nf_per_km) for row in m for v in row]
+        if len(sizes) != 1 or not all(math.isfinite(v) for v in values):
+            yield f"Line code '{code.name}' has r, x, b of unlike size: give lower triangles of 1, 2 or 3 rows."
+        elif all(r == 0.0 == x for r, x in zip(code.r_ohm_per_km[0], code.x_ohm_per_km[0], strict=True)):
+            yield f"Line code '{code.name}' has no impedance: give r or x above 0."
+    for line in feeder.lines:
+        yield from _phases(f"Line '{line.name}'", line.phases)
+        if line.from_bus == line.to_bus:
+            yield f"Line '{line.name}' joins bus '{line.from_bus}' to itself: give two buses."
+        line_code = codes.get(line.line_code)
+        if line_code is None:
+            yield f"Line '{line.name}' has line code '{line.line_code}', which is not defined: add it or name another."
+        elif len(line_code.r_ohm_per_km) != len(line.phases):
+            yield (
+                f"Line '{line.name}' has {len(line.phases)} phases but its line code '{line.line_code}' "
+                f"{len(line_code.r_ohm_per_km)}: give it a code of as many."
+            )
+
+
+def _transformers(feeder: Feeder) -> Iterator[str]:
+    for transformer in feeder.transformers:
+        first, second = transformer.windings
+        for number, winding in enumerate(transformer.windings, 1):
+            yield from _phases(f"Winding {number} of transformer '{transformer.name}'", winding.phases)
+            if winding.connection == "delta" and len(winding.phases) != 3:
+                yield (
+                    f"Winding {number} of transformer '{transformer.name}' is a delta on {len(winding.phases)} "
+                    "phases: give three."
+                )
+        if len(first.phases) != len(second.phases):
+            yield (
+                f"Transformer '{transformer.name}' has {len(first.phases)} phases on one side and "
+                f"{len(second.phases)} on the other: give as many."
+            )
+
+
+def _regulators(feeder: Feeder) -> Iterator[str]:
+    names = {transformer.name for transformer in feeder.transformers}
+    for control in feeder.regulators:
+        if control.transformer not in names:
+            yield f"Regulator '{control.name}' controls transformer '{control.transformer}', which is not defined."
+        if control.max_tap_change < 1:
+            yield f"Regulator '{control.name}' has max_tap_change {control.max_tap_change}: give at least 1."
+
+
+def _shunts(feeder: Feeder) -> Iterator[str]:
+    nodes = _nodes(feeder)
+    for kind in ("capacitors", "loads", "inverters"):
+        for item in getattr(feeder, kind):
+            what = f"{kind[:-1].capitalize()} '{item.name}'"
+            yield from _phases(what, item.phases)
+            missing = [phase for phase in item.phases if (item.bus, phase) not in nodes]
+            if missing:
+                yield f"{what} is at bus '{item.bus}', which has no phase {missing}: give it phases that bus has."
+            if getattr(item, "connection", "wye") == "delta" and len(item.phases) < 2:
+                yield f"{what} is a delta on one phase: give two or three phases."
+    for load in feeder.loads:
+        if load.model not in LOAD_MODELS:
+            yield f"Load '{load.name}' has model {load.model}: give one of {LOAD_MODELS}."
+        if not load.vmin_pu < load.vmax_pu:
+            yield f"Load '{load.name}' has vmin_pu {load.vmin_pu} >= vmax_pu {load.vmax_pu}: give vmin_pu < vmax_pu."
+
+
+def _connection(feeder: Feeder) -> Iterator[str]:
+    graph = nx.Graph()
+    graph.add_nodes_from(_nodes(feeder))
+    source = [(feeder.source.bus, phase) for phase in (1, 2, 3)]
+    nx.add_path(graph, source)
+    for line in feeder.lines:
+        if not line.is_open:
+            graph.add_edges_from(((line.from_bus, p), (line.to_bus, p)) for p in line.phases)
+    for transformer in feeder.transformers:
+        nx.add_path(graph, [(w.bus, p) for w in transformer.windings for p in w.phases])
+    for bus, phase in sorted(set(graph) - nx.node_connected_component(graph, source[0])):
+        yield f"Node '{bus}.{phase}' has no path to the source '{feeder.source.bus}': connect it or leave it out."
+
+
+def _nodes(feeder: Feeder) -> set[tuple[str, int]]:
+    nodes = {(feeder.source.bus, phase) for phase in (1, 2, 3)}
+    nodes |= {(bus, p) for ln in feeder.lines if not ln.is_open for bus in (ln.from_bus, ln.to_bus) for p in ln.phases}
+    nodes |= {(w.bus, p) for transformer in feeder.transformers for w in transformer.windings for p in w.phases}
+    return nodes
+
+
+def _phases(what: str, phases: tuple[int, ...]) -> Iterator[str]:
+    if not phases or set(phases) - {1, 2, 3} or len(set(phases)) != len(phases):
+        yield f"{what} has phases {list(phases)}: give some of 1, 2, 3, each once."
