@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from gridray.tasks.base import Task
 
+OBSERVATION_LIMIT = 1e3
+"""Scaled observations are about 1; beyond this they are cut, so that a collapsed feeder stays in the space."""
+
 
 class GridVectorEnv(VectorEnv[Any, Any, Any]):
     """Environments of one task; the row after a done row is its reset, as gymnasium's NEXT_STEP mode says.
@@ -36,7 +39,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs
         self._first_env = first_env
         size = len(task.observation_channels)
-        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_observation_space = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (len(task.action_channels),), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -68,7 +71,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment.")
         self.task.reset(self._state, rows, days)
         self._is_done[:] = False
-        return self.task.observe(self._state), {"day": days}
+        return self._observe(), {"day": days}
 
     def step(
         self, actions: NDArray[np.float32]
@@ -92,7 +95,10 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         truncated = ~was_done & (self._state.t >= self.task.num_steps)
         self._is_done = truncated
         rewards = np.where(was_done, 0.0, result.rewards)
-        return self.task.observe(self._state), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+        return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+
+    def _observe(self) -> NDArray[np.float32]:
+        return np.clip(self.task.observe(self._state), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
     def _seed_streams(self, seed: int) -> None:
         self._streams = [

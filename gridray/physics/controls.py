@@ -8,7 +8,7 @@ import numpy as np
 
 from gridray.physics.compiled import TAP_STEP
 from gridray.physics.measure import control_voltages, voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.powerflow import put, solve_state, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,15 +68,19 @@ def settle(
     not converged.
     """
     state = solve_state(grid, state, tolerance=tolerance)
+    rows = np.arange(state.v.shape[2])
     for _ in range(max_control_iterations):
-        seen = control_voltages(grid, state, voltages(grid, state))
-        changes = tap_changes(grid.sensing, seen, np.rint((state.taps - 1.0) / TAP_STEP))
-        if not changes.any():
+        part = take(state, rows)
+        seen = control_voltages(grid, part, voltages(grid, part))
+        changes = tap_changes(grid.sensing, seen, np.rint((part.taps - 1.0) / TAP_STEP))
+        is_moving = changes.any(axis=0)
+        rows, part, changes = rows[is_moving], take(part, np.flatnonzero(is_moving)), changes[:, is_moving]
+        if not len(rows):
             return state
         delay = np.where(changes != 0.0, grid.sensing.delay_s[:, None], np.inf)
         changes = np.where(delay == delay.min(axis=0), changes, 0.0)
-        total = state.iterations
-        state = solve_state(grid, state._replace(taps=state.taps + changes * TAP_STEP), tolerance=tolerance)
-        state = state._replace(iterations=state.iterations + total)
-    moving = changes.any(axis=0)
-    return state._replace(converged=state.converged & ~moving)
+        spent = part.iterations
+        part = solve_state(grid, part._replace(taps=part.taps + changes * TAP_STEP), tolerance=tolerance)
+        put(state, rows, part._replace(iterations=part.iterations + spent))
+    state.converged[rows] = False
+    return state

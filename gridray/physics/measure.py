@@ -44,7 +44,7 @@ def voltage_magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.flo
 def source_power(grid: CompiledFeeder, v: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """Return the power that the source feeds in, kW + j kvar, [E]; v from `voltages`."""
     terminal = v[grid.source_node]
-    current = grid.source_y @ (grid.source_e[:, None] - terminal)
+    current = (grid.source_y[:, :, None] * (grid.source_e[:, None] - terminal)).sum(axis=1)
     result: NDArray[np.complex128] = (terminal * current.conj()).sum(axis=0) * KW_PER_PU
     return result
 

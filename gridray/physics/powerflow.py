@@ -108,6 +108,17 @@ def solve_state(
     return state._replace(v=v, iterations=iterations, converged=converged)
 
 
+def take(state: GridState, rows: NDArray[np.int64]) -> GridState:
+    """Return a copy of the state's environments of these indices."""
+    return GridState(*(np.ascontiguousarray(array[..., rows]) for array in state))
+
+
+def put(state: GridState, rows: NDArray[np.int64], part: GridState) -> None:
+    """Overwrite the state's environments of these indices."""
+    for target, source in zip(state, part, strict=True):
+        target[..., rows] = source
+
+
 def _checked(name: str, given: ArrayLike | None, default: NDArray[np.float64]) -> NDArray[np.float64]:
     array = np.atleast_2d(np.asarray(default if given is None else given, dtype=np.float64))
     if array.ndim != 2 or array.shape[1] != len(default):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -72,7 +73,7 @@ def three_phase_buses(feeder: Feeder) -> list[str]:
             for bus in (line.from_bus, line.to_bus):
                 phases.setdefault(bus, set()).update(line.phases)
     kv = _bus_kv(feeder)
-    main_kv = max(set(kv.values()) - {feeder.source.kv}, default=feeder.source.kv)
+    main_kv = Counter(kv.values()).most_common(1)[0][0]
     fed = {line.to_bus for line in feeder.lines if not line.is_switch and line.length_km > 0.0}
     candidates = [bus for bus, has in phases.items() if len(has) == 3 and bus in fed and kv.get(bus) == main_kv]
     return sorted(candidates, key=lambda bus: (distance[bus], bus))

@@ -13,7 +13,7 @@ from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import TAP_STEP, compile_feeder
 from gridray.physics.controls import MAX_STEP, settle
 from gridray.physics.measure import control_voltages, power_balance, voltages
-from gridray.physics.powerflow import GridState, solve_state
+from gridray.physics.powerflow import GridState, put, solve_state
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, scaled_observations, set_points
 from gridray.tasks.siting import site_inverters
@@ -181,8 +181,7 @@ class VoltVar:
         part.interval_v = np.abs(voltages(self.grid, part.grid)).T
         for name in ("day", "t", "available_kw", "kw", "kvar", "soc"):
             getattr(state, name)[..., rows] = getattr(part, name)
-        for target, source in zip(state.grid, part.grid, strict=True):
-            target[..., rows] = source
+        put(state.grid, rows, part.grid)
         state.interval_v[rows] = part.interval_v
 
     def step(self, state: VoltVarState, actions: NDArray[np.float32]) -> StepResult:
