@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 
 from gridray.physics.controls import steps_into_band
@@ -30,6 +31,8 @@ class UtilityControls:
         self._names = [channel.name for channel in task.observation_channels]
         self._taps = self._columns("regulator.", ".tap")
         self._control_v = self._columns("regulator.", ".control_v")
+        self._is_above = regulators_above(task)
+        self._rank = np.array([int(row.sum()) for row in self._is_above], dtype=np.int64)
         self._capacitors = [
             (capacitor.name, [self._names.index(f"vmag_pu.{capacitor.bus}.{phase}") for phase in capacitor.phases])
             for capacitor in task.feeder.capacitors
@@ -43,7 +46,13 @@ class UtilityControls:
     def set_points(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return set-points by action name for physical observations [num_envs, num_observations]."""
         steps = np.rint(seen[:, self._taps]).T
-        changes = steps_into_band(self._sensing, seen[:, self._control_v].T, steps)
+        control_v = seen[:, self._control_v].T
+        changes = np.zeros_like(steps)
+        for rank in range(self._rank.max(initial=0) + 1):
+            # A regulator further down waits, and acts on what those above it have left of the error.
+            expected = control_v + self._is_above @ changes * self._sensing.step_v[:, None]
+            moved = steps_into_band(self._sensing, expected, steps)
+            changes = np.where(self._rank[:, None] == rank, moved, changes)
         values: dict[str, NDArray[np.float64]] = {}
         for row, column in enumerate(self._taps):
             values[self._names[column].removesuffix(".tap") + ".tap_change"] = changes[row]
@@ -58,3 +67,24 @@ class UtilityControls:
 
     def _columns(self, prefix: str, suffix: str) -> list[int]:
         return [i for i, name in enumerate(self._names) if name.startswith(prefix) and name.endswith(suffix)]
+
+
+def regulators_above(task: Task) -> NDArray[np.float64]:
+    """Return 1 where regulator [row] is fed through regulator [column] on the phase it measures, [num_taps, num_taps]."""
+    feeder = task.feeder
+    names = task.grid.tap_names
+    windings = {t.name: t.windings for t in feeder.transformers if t.name in names}
+    graph = nx.Graph()
+    for line in feeder.lines:
+        if not line.is_open:
+            graph.add_edge(line.from_bus, line.to_bus)
+    graph.add_edges_from((t.windings[0].bus, t.windings[1].bus) for t in feeder.transformers)
+    above = np.zeros((len(names), len(names)))
+    for row, name in enumerate(names):
+        path = nx.shortest_path(graph, feeder.source.bus, windings[name][0].bus)
+        passed = set(zip(path, path[1:], strict=False))
+        phase = windings[name][1].phases[0]
+        for column, other in enumerate(names):
+            first, second = windings[other]
+            above[row, column] = float((first.bus, second.bus) in passed and phase in second.phases)
+    return above
