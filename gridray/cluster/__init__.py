@@ -1,1 +1,1 @@
-
+"""Starting Ray and placing actor groups on its nodes."""
