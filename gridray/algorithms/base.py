@@ -1,0 +1,98 @@
+"""What every learner is: one algorithm that federation, training and sweeps can drive without knowing it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridray.algorithms.policy import LearnedPolicy
+
+Weights = dict[str, NDArray[Any]]
+BATCH_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
+# Observations come scaled to about 1: a feature that hardly moves in the data is not blown up beyond this.
+MIN_OBSERVATION_STD = 0.02
+
+
+class Normaliser(NamedTuple):
+    """What a learner subtracts and divides by.
+
+    observation_mean: float32 [observation_size].
+    observation_std: float32 [observation_size], all > 0.
+    reward_mean: subtracted from every reward; keep 0 where episodes terminate, else it changes what is optimal.
+    reward_std: every reward is divided by it, > 0.
+    """
+
+    observation_mean: NDArray[np.float32]
+    observation_std: NDArray[np.float32]
+    reward_mean: float
+    reward_std: float
+
+
+class Learner(Protocol):
+    """One offline algorithm; weights are named arrays, and all of them may be averaged over clients."""
+
+    name: str
+    observation_size: int
+    action_size: int
+    hidden_sizes: tuple[int, ...]
+
+    def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        """Take one gradient step on a batch of transitions and return the losses before it.
+
+        Args:
+            batch: arrays or tensors: obs, new_obs float32 [n, observation_size], actions float32 [n, action_size]
+                in [-1, 1], rewards float32 [n], terminateds bool [n]; truncateds may be there and is not used,
+                since the value of the state after a truncation counts in full.
+
+        Raises:
+            GridRayError: a column is missing, of another width or not finite, or a loss is not finite.
+        """
+        ...
+
+    def get_weights(self) -> Weights:
+        """Return copies of all weights, the normaliser included."""
+        ...
+
+    def set_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take these weights; names and shapes must be those of `get_weights`.
+
+        Raises:
+            GridRayError: a weight is missing, unknown, or of another shape.
+        """
+        ...
+
+    def set_normaliser(self, normaliser: Normaliser) -> None:
+        """Take mean and standard deviation of observations and rewards, as `normaliser_of` makes them."""
+        ...
+
+    def get_training_state(self) -> Weights:
+        """Return copies of what else an exact continuation needs: optimiser moments and the count of updates."""
+        ...
+
+    def set_training_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take the state that `get_training_state` returned."""
+        ...
+
+    def policy(self) -> LearnedPolicy:
+        """Return the greedy policy of the present weights; later updates do not change it."""
+        ...
+
+
+def normaliser_of(
+    observation_mean: NDArray[np.floating],
+    observation_std: NDArray[np.floating],
+    reward_mean: float,
+    reward_std: float,
+) -> Normaliser:
+    """Return the normaliser of these statistics, with a floor under each standard deviation."""
+    return Normaliser(
+        np.asarray(observation_mean, dtype=np.float32),
+        np.maximum(np.asarray(observation_std, dtype=np.float32), np.float32(MIN_OBSERVATION_STD)),
+        float(reward_mean),
+        float(reward_std) if reward_std > 1e-8 else 1.0,
+    )
