@@ -1,1 +1,1 @@
-
+"""Offline datasets: written, checked, described and recorded."""
