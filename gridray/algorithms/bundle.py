@@ -1,0 +1,240 @@
+"""Policy bundles: a directory of one safetensors file and a manifest that binds it to its task and feeder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from safetensors import SafetensorError
+
+from gridray import __version__
+from gridray.algorithms.policy import LearnedPolicy, policy_weight_shapes
+from gridray.errors import BundleError
+from gridray.tasks.base import ActionChannel, ObservationChannel  # noqa: TC001  # pydantic reads them at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gridray.algorithms.base import Learner
+    from gridray.tasks.base import Task
+
+MANIFEST: Final = "manifest.json"
+WEIGHTS: Final = "policy.safetensors"
+MAX_MANIFEST_BYTES = 16 * 2**20
+_MAX_HEADER_BYTES = 2**16
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class NetworkSizes(_Strict):
+    """Sizes of the actor."""
+
+    observation_size: int = Field(ge=1, le=100_000)
+    action_size: int = Field(ge=1, le=100_000)
+    hidden_sizes: tuple[int, ...] = Field(max_length=16)
+
+
+class TaskReference(_Strict):
+    """Task by name, with the configuration that `make_task` takes."""
+
+    name: str
+    config: dict[str, Any]
+
+
+class FeederReference(_Strict):
+    """Feeder by name and SHA-256 of its content."""
+
+    name: str
+    hash: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class FileDigest(_Strict):
+    """What a file of the bundle must be."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(_Strict):
+    """Everything about a policy but its weights."""
+
+    format: Literal["gridray-policy"] = "gridray-policy"
+    format_version: Literal[1] = 1
+    gridray_version: str
+    algorithm: str
+    network: NetworkSizes
+    task: TaskReference
+    feeder: FeederReference
+    observation_channels: tuple[ObservationChannel, ...]
+    action_channels: tuple[ActionChannel, ...]
+    files: dict[Literal["policy.safetensors"], FileDigest] = Field(min_length=1)
+    provenance: dict[str, Any]
+
+    @field_serializer("observation_channels", "action_channels")
+    def _with_names(self, channels: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return [channel._asdict() for channel in channels]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A policy that was checked when it was loaded, with its manifest."""
+
+    path: Path
+    manifest: Manifest
+    policy: LearnedPolicy
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task on another feeder, or with other channels, than the policy was trained for.
+
+        Raises:
+            BundleError: names what differs.
+        """
+        remedy = "use a bundle that was trained for this task"
+        if task.name != self.manifest.task.name:
+            raise BundleError(
+                f"Bundle '{self.path}' is for task '{self.manifest.task.name}', not '{task.name}': {remedy}"
+            )
+        found = task.feeder.content_hash()
+        if found != self.manifest.feeder.hash:
+            raise BundleError(
+                f"Bundle '{self.path}' is for feeder '{self.manifest.feeder.name}' ({self.manifest.feeder.hash[:12]}), "
+                f"the task has '{task.feeder.name}' ({found[:12]}): {remedy}"
+            )
+        self._check_channels("observation", self.manifest.observation_channels, task.observation_channels, remedy)
+        self._check_channels("action", self.manifest.action_channels, task.action_channels, remedy)
+
+    def _check_channels(self, kind: str, own: tuple[Any, ...], given: tuple[Any, ...], remedy: str) -> None:
+        if len(own) != len(given):
+            raise BundleError(
+                f"Bundle '{self.path}' has {len(own)} {kind} channels, the task has {len(given)}: {remedy}"
+            )
+        for index, (mine, other) in enumerate(zip(own, given, strict=True)):
+            if mine != other:
+                raise BundleError(
+                    f"Bundle '{self.path}' has {mine} as {kind} channel {index}, the task has {other}: {remedy}"
+                )
+
+
+def save_bundle(path: Path, *, learner: Learner, task: Task, provenance: Mapping[str, Any]) -> Bundle:
+    """Write the learner's policy as a bundle; a bundle already at `path` is replaced.
+
+    Args:
+        path: directory to write; it is written aside and renamed, so it is whole or not there.
+        learner: only the actor and the observations' normaliser are written, no critic.
+        task: the task that the policy is for.
+        provenance: plain values that say how the policy came about.
+
+    Raises:
+        BundleError: learner and task differ in size, or `path` holds something that is no bundle.
+    """
+    policy = learner.policy()
+    sizes = (learner.observation_size, learner.action_size)
+    channels = (len(task.observation_channels), len(task.action_channels))
+    if sizes != channels:
+        raise BundleError(f"Learner has {sizes} observations and actions, task '{task.name}' {channels}: train on it")
+    if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
+        raise BundleError(f"'{path}' holds something that is no bundle: give another directory")
+    weights = safetensors.numpy.save(policy.weights)
+    manifest = Manifest(
+        gridray_version=__version__,
+        algorithm=learner.name,
+        network=NetworkSizes(observation_size=sizes[0], action_size=sizes[1], hidden_sizes=learner.hidden_sizes),
+        task=TaskReference(name=task.name, config=task.config_dict()),
+        feeder=FeederReference(name=task.feeder.name, hash=task.feeder.content_hash()),
+        observation_channels=task.observation_channels,
+        action_channels=task.action_channels,
+        files={WEIGHTS: FileDigest(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights))},
+        provenance=dict(provenance),
+    )
+    aside = path.with_name(f".partial-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    (aside / WEIGHTS).write_bytes(weights)
+    (aside / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    bundle = load_bundle(aside)
+    if path.exists():
+        shutil.rmtree(path)
+    aside.rename(path)
+    return Bundle(path=path, manifest=bundle.manifest, policy=policy)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle after checking its manifest, its files and every array.
+
+    Raises:
+        BundleError: names the file and what is wrong with it.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path / MANIFEST)
+    for entry in sorted(path.iterdir()):
+        if entry.name not in {MANIFEST, WEIGHTS} or entry.is_symlink() or not entry.is_file():
+            raise BundleError(f"'{entry}' is not listed in the manifest as a plain file: remove it")
+    weights = _read_weights(path / WEIGHTS, manifest)
+    return Bundle(path=path, manifest=manifest, policy=LearnedPolicy(manifest.algorithm, weights))
+
+
+def _read_manifest(file: Path) -> Manifest:
+    try:
+        size = file.stat().st_size
+        if size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"'{file}' has {size} bytes, a manifest has at most {MAX_MANIFEST_BYTES}: make it anew")
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise BundleError(
+            f"'{file}' cannot be read ({error.strerror}): give the directory of a bundle made by `gridray train`"
+        ) from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in detail['loc']) or 'document'}: {detail['msg']}"
+            for detail in error.errors()
+        )
+        raise BundleError(f"'{file}' is no manifest of a policy: {problems}") from error
+    for kind, size, channels in (
+        ("observation", manifest.network.observation_size, manifest.observation_channels),
+        ("action", manifest.network.action_size, manifest.action_channels),
+    ):
+        if size != len(channels):
+            raise BundleError(f"'{file}' has {len(channels)} {kind} channels but {kind}_size {size}: make it anew")
+    return manifest
+
+
+def _read_weights(file: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+    network, listed = manifest.network, manifest.files[WEIGHTS]
+    if min(network.hidden_sizes, default=1) < 1:
+        raise BundleError(f"'{file.parent / MANIFEST}' has hidden_sizes {network.hidden_sizes}: widths are 1 or more")
+    shapes = policy_weight_shapes(network.observation_size, network.action_size, network.hidden_sizes)
+    most = 4 * sum(int(np.prod(shape)) for shape in shapes.values()) + _MAX_HEADER_BYTES
+    try:
+        size = file.stat().st_size
+        if size != listed.bytes or size > most:
+            raise BundleError(
+                f"'{file}' has {size} bytes, the manifest allows {min(listed.bytes, most)}: copy it again"
+            )
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != listed.sha256:
+            raise BundleError(f"'{file}' has another SHA-256 than the manifest says: copy the bundle again")
+        weights = safetensors.numpy.load(content)
+    except OSError as error:
+        raise BundleError(f"'{file}' cannot be read ({error.strerror}): copy the bundle again") from error
+    except SafetensorError as error:
+        raise BundleError(f"'{file}' is no safetensors file ({error}): make the bundle anew") from error
+    found = {name: array.shape for name, array in weights.items()}
+    if found != shapes:
+        name = min(set(found.items()) ^ set(shapes.items()))[0]
+        raise BundleError(f"'{file}': array '{name}' is {found.get(name)}, the network needs {shapes.get(name)}")
+    for name, array in weights.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise BundleError(f"'{file}': array '{name}' must be finite float32, it is {array.dtype}: make it anew")
+    if not (weights["normaliser.observation_std"] > 0.0).all():
+        raise BundleError(f"'{file}': normaliser.observation_std has values that are not above 0: make it anew")
+    return weights
