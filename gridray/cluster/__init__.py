@@ -1,1 +1,1 @@
-"""Starting Ray and placing actor groups on its nodes."""
+"""Starting Ray: the only place that does."""
