@@ -49,7 +49,10 @@ def test_task_reports_costs_and_takes_its_own_configuration_back(name: str) -> N
 
 
 def test_held_out_days_are_never_trained_on() -> None:
-    days = {part: set(make_task("volt_var", SMALL | {"days": part}).allowed_days().tolist()) for part in ("train", "held_out", "all")}
+    days = {
+        part: set(make_task("volt_var", SMALL | {"days": part}).allowed_days().tolist())
+        for part in ("train", "held_out", "all")
+    }
     assert not days["train"] & days["held_out"]
     assert days["train"] | days["held_out"] == days["all"]
 
@@ -96,7 +99,7 @@ def test_state_of_charge_never_leaves_its_range_and_energy_is_kept() -> None:
     state = task.new_state(1)
     task.reset(state, np.arange(1), np.array([2]))
     rng = np.random.default_rng(0)
-    battery_kw = [i for i, channel in enumerate(task.action_channels) if channel.name.startswith("battery.")][0]
+    battery_kw = next(i for i, channel in enumerate(task.action_channels) if channel.name.startswith("battery."))
     for _ in range(48):
         before = state.soc.copy()
         actions = np.zeros((1, len(task.action_channels)), np.float32)

@@ -79,9 +79,7 @@ def test_free_controls_end_at_reference_taps(reference_dir: Path, feeder: str, c
     published = load_feeder(feeder)
     settings = solution["regulators"]
     regulators = tuple(
-        replace(
-            control, delay_s=settings[control.name]["delay"], max_tap_change=settings[control.name]["maxtapchange"]
-        )
+        replace(control, delay_s=settings[control.name]["delay"], max_tap_change=settings[control.name]["maxtapchange"])
         for control in published.regulators
     )
     grid = compile_feeder(replace(published, regulators=regulators))

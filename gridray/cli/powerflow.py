@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from gridray.physics.measure import power_balance, voltages
 from gridray.physics.powerflow import GridState, solve
 
 
-class Controls(str, Enum):
+class Controls(StrEnum):
     """What the regulators do."""
 
     FREE = "free"
@@ -30,7 +30,7 @@ def command(
     ] = Controls.FROZEN,
     load_scale: Annotated[float, typer.Option(help="Multiply all loads.", min=0.0)] = 1.0,
     tolerance: Annotated[float, typer.Option(help="Largest last correction of a voltage, pu.", min=1e-12)] = 1e-8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,  # noqa: FBT002
 ) -> None:
     """Solve the three-phase power flow of a feeder.
 

@@ -1,1 +1,1 @@
-
+"""Gymnasium environments over a batch of feeders."""

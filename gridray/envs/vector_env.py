@@ -68,7 +68,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             days = self._draw_days(rows)
         days = np.asarray(days, dtype=np.int64)
         if days.shape != (self.num_envs,):
-            raise ConfigError(f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment.")
+            raise ConfigError(
+                f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment."
+            )
         self.task.reset(self._state, rows, days)
         self._is_done[:] = False
         return self._observe(), {"day": days}
@@ -83,7 +85,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         if not np.isfinite(actions).all():
             env, column = np.argwhere(~np.isfinite(actions))[0]
             name = self.task.action_channels[column].name
-            raise ConfigError(f"Action '{name}' of environment {env} is {actions[env, column]}: give a number in -1..1.")
+            raise ConfigError(
+                f"Action '{name}' of environment {env} is {actions[env, column]}: give a number in -1..1."
+            )
         result = self.task.step(self._state, actions)
         was_done = self._is_done
         if was_done.any():

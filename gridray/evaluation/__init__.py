@@ -1,1 +1,1 @@
-
+"""What a policy does on held-out days."""

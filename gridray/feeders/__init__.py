@@ -1,1 +1,1 @@
-
+"""Feeders as people write them."""

@@ -1,1 +1,1 @@
-
+"""Batched three-phase power flow."""

@@ -126,9 +126,9 @@ def _capacitor(capacitor: Capacitor) -> Primitive:
     """Shunt bank: rated kvar at rated voltage, on or off by its control."""
     n = len(capacitor.phases)
     b = 1j * capacitor.kvar * 1e3 / n / (capacitor.kv * 1e3 / (SQRT3 if n > 1 else 1.0)) ** 2
-    y = b * np.eye(n)
+    y: NDArray[np.complex128] = b * np.eye(n, dtype=np.complex128)
     if capacitor.connection == "delta":
-        y = b / 3.0 * (3.0 * np.eye(3) - np.ones((3, 3)))
+        y = b / 3.0 * (3.0 * np.eye(3, dtype=np.complex128) - 1.0)
     nodes = tuple((capacitor.bus, phase) for phase in capacitor.phases)
     return Primitive(
         f"capacitor.{capacitor.name}", nodes, y, capacitor.name, np.ones(y.shape, np.int8), np.zeros_like(y)

@@ -12,6 +12,8 @@ from gridray.physics.newton import newton
 from gridray.physics.ordering import EliminationPattern, eliminate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gridray.feeders.components import Inverter, Load, RegulatorControl
@@ -106,7 +108,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     base_v = _base_voltages(feeder, primitives, index)
     branches = _branches(feeder, index, base_v)
     pairs = [(index[a], index[b]) for primitive in primitives for a in primitive.nodes for b in primitive.nodes]
-    pairs += [(i, j) for i, j in zip(branches["from"], branches["to"], strict=True) if j >= 0]
+    pairs += [(int(i), int(j)) for i, j in zip(branches["from"], branches["to"], strict=True) if j >= 0]
     pattern = eliminate(len(nodes), pairs)
     place = np.empty(len(nodes), dtype=np.int64)
     place[pattern.order] = np.arange(len(nodes))
@@ -162,7 +164,9 @@ def _base_voltages(
         if primitive.name.startswith("vsource."):
             phases = np.array([phase for _, phase in primitive.nodes])
             angle = np.deg2rad(feeder.source.angle_deg - 120.0 * (phases - 1))
-            injected[rows] = primitive.y_siemens @ (feeder.source.pu * feeder.source.kv * 1e3 / SQRT3 * np.exp(1j * angle))
+            injected[rows] = primitive.y_siemens @ (
+                feeder.source.pu * feeder.source.kv * 1e3 / SQRT3 * np.exp(1j * angle)
+            )
     voltage = np.abs(np.linalg.solve(y, injected))
     bases = np.sort(np.array(feeder.base_kv)) * 1e3 / SQRT3
     by_bus: dict[str, list[float]] = {}
@@ -172,9 +176,7 @@ def _base_voltages(
     return np.array([bus_base[bus] for bus, _ in index])
 
 
-def _branches(
-    feeder: Feeder, index: dict[tuple[str, int], int], base_v: NDArray[np.float64]
-) -> dict[str, list[float]]:
+def _branches(feeder: Feeder, index: dict[tuple[str, int], int], base_v: NDArray[np.float64]) -> dict[str, list[float]]:
     """List the two-node branches of loads, then inverters, nodes in field order."""
     columns: dict[str, list[float]] = {
         key: [] for key in ("from", "to", "item", "share", "base", "exponent_p", "exponent_q", "vmin", "vmax")
@@ -293,7 +295,7 @@ def _network(
     )
 
 
-def _block_finder(pattern: EliminationPattern):  # noqa: ANN202
+def _block_finder(pattern: EliminationPattern) -> Callable[[int, int], int]:
     """Return a function (row place, column place) -> block of the factorisation."""
     num_rows, num_entries = len(pattern.order), len(pattern.column)
     owner = np.repeat(np.arange(num_rows), np.diff(pattern.start))

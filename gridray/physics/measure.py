@@ -54,7 +54,7 @@ def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
     v = voltages(grid, state)
     source = source_power(grid, v)
     active, reactive = items_power(grid.network, state.items_kw / KW_PER_PU, state.items_kvar / KW_PER_PU, state.v)
-    items = (active + 1j * reactive) * KW_PER_PU
+    items = ((active + 1j * reactive) * KW_PER_PU).astype(np.complex128)
     term = grid.capacitor_term
     net = grid.network
     entry = net.term_entry[term]

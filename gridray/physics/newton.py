@@ -21,7 +21,7 @@ SLOW_CONTRACTION = 0.1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def newton(
+def newton(  # noqa: PLR0913, PLR0917
     net: Network,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
@@ -38,7 +38,8 @@ def newton(
 
     Args:
         net: the feeder.
-        p, q: power of loads and inverters at rated voltage, pu, [num_items, num_envs].
+        p: active power of loads and inverters at rated voltage, pu, [num_items, num_envs].
+        q: reactive power likewise.
         u: controls, [num_controls, num_envs].
         v: node voltages, pu, [N, 2, num_envs].
         tolerance: largest last correction of a voltage, pu.
@@ -67,7 +68,7 @@ def newton(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _solve_lane(
+def _solve_lane(  # noqa: PLR0913, PLR0917
     net: Network,
     p: NDArray[np.float64],
     q: NDArray[np.float64],

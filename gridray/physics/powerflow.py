@@ -35,7 +35,7 @@ class GridState(NamedTuple):
     converged: NDArray[np.bool_]
 
 
-def solve(
+def solve(  # noqa: PLR0913
     grid: CompiledFeeder,
     *,
     load_kw: ArrayLike | None = None,
@@ -51,8 +51,10 @@ def solve(
 
     Args:
         grid: the compiled feeder.
-        load_kw, load_kvar: power of the loads at rated voltage; default nominal.
-        inverter_kw, inverter_kvar: power injected by the inverters; default 0.
+        load_kw: active power of the loads at rated voltage; default nominal.
+        load_kvar: reactive power likewise.
+        inverter_kw: active power injected by the inverters; default 0.
+        inverter_kvar: reactive power likewise.
         taps: regulator taps, pu; default nominal.
         capacitor_states: 1 closed, 0 open; default nominal.
         tolerance: largest last correction of a voltage, pu.
@@ -100,8 +102,8 @@ def solve_state(
     if not converged.all():
         failed = np.flatnonzero(~converged)
         again = np.repeat(grid.no_load_v[:, :, None], len(failed), axis=2)
-        pick = (np.ascontiguousarray(a[:, failed]) for a in (p, q, u))
-        more, solved = newton(grid.network, *pick, again, tolerance, max_iterations)
+        p, q, u = (np.ascontiguousarray(a[:, failed]) for a in (p, q, u))
+        more, solved = newton(grid.network, p, q, u, again, tolerance, max_iterations)
         v[:, :, failed] = again
         iterations[failed] += more
         converged[failed] = solved
@@ -110,7 +112,7 @@ def solve_state(
 
 def take(state: GridState, rows: NDArray[np.int64]) -> GridState:
     """Return a copy of the state's environments of these indices."""
-    return GridState(*(np.ascontiguousarray(array[..., rows]) for array in state))
+    return GridState._make(np.ascontiguousarray(array[..., rows]) for array in state)
 
 
 def put(state: GridState, rows: NDArray[np.int64], part: GridState) -> None:
@@ -120,10 +122,11 @@ def put(state: GridState, rows: NDArray[np.int64], part: GridState) -> None:
 
 
 def _checked(name: str, given: ArrayLike | None, default: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.atleast_2d(np.asarray(default if given is None else given, dtype=np.float64))
+    plain = np.asarray(default if given is None else given, dtype=np.float64)
+    array = np.atleast_2d(plain)
     if array.ndim != 2 or array.shape[1] != len(default):
         raise ConfigError(
-            f"{name} has shape {np.shape(given)}: give ({len(default)},) or (num_envs, {len(default)}), "
+            f"{name} has shape {plain.shape}: give ({len(default)},) or (num_envs, {len(default)}), "
             "in the order of the grid's names."
         )
     if not np.isfinite(array).all():

@@ -1,1 +1,1 @@
-
+"""Controllers that are not trained."""

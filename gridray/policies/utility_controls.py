@@ -1,7 +1,8 @@
-"""What utilities do today: each regulator and capacitor follows its own local control, inverters give what they have."""
+"""What utilities do today: regulators and capacitors follow local controls, inverters give what they have."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -20,7 +21,7 @@ CAPACITOR_ON_PU, CAPACITOR_OFF_PU = 0.975, 1.045
 
 
 class UtilityControls:
-    """Regulator controls with line-drop compensation, voltage-controlled capacitors, inverters at unity power factor."""
+    """Regulators with line-drop compensation, voltage-controlled capacitors, inverters at unity power factor."""
 
     name = "utility_controls"
 
@@ -70,7 +71,7 @@ class UtilityControls:
 
 
 def regulators_above(task: Task) -> NDArray[np.float64]:
-    """Return 1 where regulator [row] is fed through regulator [column] on the phase it measures, [num_taps, num_taps]."""
+    """Return 1 where regulator [row] is fed through [column] on the phase it measures, [num_taps, num_taps]."""
     feeder = task.feeder
     names = task.grid.tap_names
     windings = {t.name: t.windings for t in feeder.transformers if t.name in names}
@@ -82,7 +83,7 @@ def regulators_above(task: Task) -> NDArray[np.float64]:
     above = np.zeros((len(names), len(names)))
     for row, name in enumerate(names):
         path = nx.shortest_path(graph, feeder.source.bus, windings[name][0].bus)
-        passed = set(zip(path, path[1:], strict=False))
+        passed = set(pairwise(path))
         phase = windings[name][1].phases[0]
         for column, other in enumerate(names):
             first, second = windings[other]

@@ -1,1 +1,1 @@
-
+"""Load and PV time series."""

@@ -93,7 +93,8 @@ def _loads(config: ProfileConfig, load_kw: NDArray[np.float64], seed: np.random.
     hour = (step % per_day) * 24.0 / per_day
     shapes = {name: _shape(name, day, hour) for name in CLASSES}
     common_seed, *load_seeds = seed.spawn(len(load_kw) + 1)
-    common = _log_noise(np.random.default_rng(common_seed), len(step), config.common_std, _persistence(config, "common"))
+    persistence = _persistence(config, config.common_hours)
+    common = _log_noise(np.random.default_rng(common_seed), len(step), config.common_std, persistence)
     series = np.empty((len(step), len(load_kw)), dtype=np.float32)
     for column, load_seed in enumerate(load_seeds):
         rng = np.random.default_rng(load_seed)
@@ -102,7 +103,7 @@ def _loads(config: ProfileConfig, load_kw: NDArray[np.float64], seed: np.random.
         is_commercial = draw < config.industrial_share + config.commercial_share
         kind = "industrial" if is_industrial else "commercial" if is_commercial else "household"
         shift = int(rng.integers(-per_day // 24, per_day // 24 + 1))
-        own = _log_noise(rng, len(step), config.noise_std, _persistence(config, "noise"))
+        own = _log_noise(rng, len(step), config.noise_std, _persistence(config, config.noise_hours))
         series[:, column] = np.roll(shapes[kind], shift) * own * common
     total = series @ np.maximum(load_kw, 1e-9).astype(np.float32)
     series *= np.float32(np.maximum(load_kw, 1e-9).sum()) / np.quantile(total, 0.999)
@@ -117,8 +118,7 @@ def _shape(name: str, day: NDArray[np.int64], hour: NDArray[np.float64]) -> NDAr
     return shape
 
 
-def _persistence(config: ProfileConfig, kind: str) -> float:
-    hours = config.noise_hours if kind == "noise" else config.common_hours
+def _persistence(config: ProfileConfig, hours: float) -> float:
     return float(np.exp(-config.step_minutes / 60.0 / hours))
 
 

@@ -1,1 +1,1 @@
-
+"""What is controlled and what it costs."""

@@ -107,7 +107,8 @@ def set_points(channels: Sequence[ActionChannel], actions: NDArray[np.floating])
     values = low + (clipped + 1.0) / 2.0 * (high - low)
     values = np.where(kinds == "integer", np.rint(values), values)
     switched = np.where(clipped > 1.0 / 3.0, 1.0, np.where(clipped < -1.0 / 3.0, 0.0, np.nan))
-    return np.where(kinds == "switch", switched, values)
+    decoded: NDArray[np.float64] = np.where(kinds == "switch", switched, values)
+    return decoded
 
 
 def physical_observations(
@@ -116,12 +117,11 @@ def physical_observations(
     """Turn scaled observations [num_rows, num_channels] back into physical units."""
     offset = np.array([channel.offset for channel in channels])
     scale = np.array([channel.scale for channel in channels])
-    return np.asarray(observations, dtype=np.float64) / scale + offset
+    physical: NDArray[np.float64] = np.asarray(observations, dtype=np.float64) / scale + offset
+    return physical
 
 
-def scaled_observations(
-    channels: Sequence[ObservationChannel], physical: NDArray[np.floating]
-) -> NDArray[np.float32]:
+def scaled_observations(channels: Sequence[ObservationChannel], physical: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale physical observations [num_rows, num_channels] to what a policy sees, float32."""
     offset = np.array([channel.offset for channel in channels])
     scale = np.array([channel.scale for channel in channels])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gridray.errors import ConfigError
 from gridray.feeders.library import load_feeder
@@ -17,9 +18,6 @@ from gridray.physics.powerflow import GridState, put, solve_state
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, scaled_observations, set_points
 from gridray.tasks.siting import site_inverters
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 V_MIN_PU, V_MAX_PU = 0.95, 1.05
 """ANSI C84.1 range A."""
@@ -76,7 +74,8 @@ class VoltVarConfig:
             raise ConfigError(f"step_minutes is {self.step_minutes}: give 1, 5, 10, 15, 30 or 60.")
         if self.held_out_every < 2 or self.num_days < self.held_out_every:
             raise ConfigError(
-                f"held_out_every is {self.held_out_every} and num_days {self.num_days}: give 2 <= held_out_every <= num_days."
+                f"held_out_every is {self.held_out_every} and num_days {self.num_days}: "
+                "give 2 <= held_out_every <= num_days."
             )
 
 
@@ -146,7 +145,8 @@ class VoltVar:
         is_held_out = days % self.config.held_out_every == self.config.held_out_every - 1
         if self.config.days == "all":
             return days
-        return days[is_held_out] if self.config.days == "held_out" else days[~is_held_out]
+        allowed: NDArray[np.int64] = days[is_held_out if self.config.days == "held_out" else ~is_held_out]
+        return allowed
 
     def new_state(self, num_envs: int) -> VoltVarState:
         """Return a state to be filled by `reset`."""
@@ -235,7 +235,9 @@ class VoltVar:
         state.grid.items_kvar[num_loads:] = -state.kvar
         return state.grid
 
-    def _apply(self, state: VoltVarState, actions: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _apply(
+        self, state: VoltVarState, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Move the devices; return tap steps made [num_envs] and the capacitors' new states."""
         values = set_points(self.action_channels, actions).T
         num_taps, num_capacitors = len(self.grid.tap_names), len(self.grid.capacitor_names)
