@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from gridray import __version__
 from gridray.algorithms.policy import LearnedPolicy, policy_weight_shapes
 from gridray.errors import BundleError
-from gridray.tasks.base import ActionChannel, ObservationChannel  # noqa: TC001  # pydantic reads them at run time
+from gridray.tasks.base import ActionChannel, ObservationChannel  # pydantic reads them at run time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
