@@ -1,0 +1,124 @@
+"""What the members of a federation must have in common, and what each of them is given at the start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from gridray.algorithms.base import normaliser_of
+from gridray.algorithms.registry import make_learner
+from gridray.errors import FederationError
+from gridray.federated.client import ClientDescription, ClientSpec
+from gridray.federated.coordinator import RoundRules
+from gridray.federated.moments import Moments, pool, standard_deviation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gridray.algorithms.base import Learner
+    from gridray.federated.config import ClientConfig, FederateConfig
+
+_MIB = 2**20
+
+
+def client_spec(config: FederateConfig, client: ClientConfig, folder: Path) -> ClientSpec:
+    """Return what this client is told; folder is where it keeps its optimiser state."""
+    return ClientSpec(
+        name=client.name,
+        dataset=client.dataset.absolute(),
+        folder=folder,
+        algorithm=config.algorithm,
+        learner=config.learner,
+        local_updates=config.local_updates,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+
+
+def check_agreement(descriptions: Mapping[str, ClientDescription]) -> None:
+    """Refuse clients whose observation or action channels differ.
+
+    Raises:
+        FederationError: names the first channel that differs.
+    """
+    first, *others = descriptions.values()
+    for other in others:
+        for kind in ("observation_names", "action_names"):
+            _check_names(kind, first, other)
+
+
+def initial_learner(
+    config: FederateConfig,
+    descriptions: Mapping[str, ClientDescription],
+    moments: Mapping[str, Mapping[str, Moments]],
+) -> Learner:
+    """Make the learner that the first round starts from, normalised by the moments of all clients together.
+
+    Args:
+        config: the federation.
+        descriptions: what each client said about itself.
+        moments: client name -> what `UtilityClient.moments` returned.
+    """
+    description = next(iter(descriptions.values()))
+    learner = make_learner(
+        config.algorithm,
+        observation_size=len(description.observation_names),
+        action_size=len(description.action_names),
+        config=config.learner,
+        seed=config.seed,
+    )
+    observations, rewards, terminations = (
+        pool({name: parts[column] for name, parts in moments.items()}) for column in ("obs", "rewards", "terminateds")
+    )
+    # Where episodes terminate, a constant added to each reward would change what is optimal.
+    reward_mean = 0.0 if terminations.mean[0] > 0 else rewards.mean[0]
+    learner.set_normaliser(
+        normaliser_of(
+            observations.mean, standard_deviation(observations), reward_mean, float(standard_deviation(rewards)[0])
+        )
+    )
+    return learner
+
+
+def round_rules(config: FederateConfig, descriptions: Mapping[str, ClientDescription]) -> RoundRules:
+    """Return what holds in every round of this federation."""
+    return RoundRules(
+        aggregator=config.aggregator,
+        clients=tuple(sorted(descriptions)),
+        min_clients=config.quorum,
+        max_update_bytes=int(config.max_update_mib * _MIB),
+        run_digest=_run_digest(config, descriptions),
+    )
+
+
+def _check_names(kind: str, first: ClientDescription, other: ClientDescription) -> None:
+    names, found = getattr(first, kind), getattr(other, kind)
+    remedy = "record all datasets of a federation on one feeder with the same devices"
+    for index, (name, given) in enumerate(zip(names, found, strict=False)):
+        if name != given:
+            raise FederationError(
+                f"Client {other.name!r} has {given!r} as number {index} of its {kind}, client {first.name!r} has "
+                f"{name!r}: {remedy}"
+            )
+    if len(names) != len(found):
+        longer, count = (other, len(names)) if len(found) > len(names) else (first, len(found))
+        raise FederationError(
+            f"Client {other.name!r} has {len(found)} {kind}, client {first.name!r} has {len(names)}; only "
+            f"{longer.name!r} has {getattr(longer, kind)[count]!r}: {remedy}"
+        )
+
+
+def _run_digest(config: FederateConfig, descriptions: Mapping[str, ClientDescription]) -> str:
+    """Digest all that decides the numbers: a run may be continued only where none of it changed."""
+    decisive = {
+        "algorithm": config.algorithm,
+        "learner": config.learner,
+        "local_updates": config.local_updates,
+        "batch_size": config.batch_size,
+        "aggregator": config.aggregator,
+        "seed": config.seed,
+        "data": {name: description.data_sha256 for name, description in descriptions.items()},
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
