@@ -221,6 +221,13 @@ def test_restarted_client_goes_on_and_a_late_or_dead_one_misses_the_round(
         run_round(federation)
 
 
+def test_missing_resource_is_named(config: FederateConfig, ray_local: None, tmp_path: Path) -> None:
+    del ray_local
+    client = replace(config.clients[0], resource="utility_nowhere")
+    with pytest.raises(FederationError, match=r"'east' needs .*'utility_nowhere': 1\.0.* and no node has it free"):
+        federate(replace(config, clients=(client,), timeout_s=0.5), tmp_path)
+
+
 def test_client_opens_no_dataset_but_its_own(config: FederateConfig, datasets: dict[str, Path], tmp_path: Path) -> None:
     alone = only(config, "north")
     with watched(datasets) as opened:

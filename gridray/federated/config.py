@@ -28,8 +28,8 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ConfigError(f"Client name {self.name!r} is not valid: use letters, digits, '_' and '-'")
-        if self.num_cpus < 0:
-            raise ConfigError(f"Client {self.name!r} has num_cpus {self.num_cpus}: give 0 or more")
+        if self.num_cpus <= 0:
+            raise ConfigError(f"Client {self.name!r} has num_cpus {self.num_cpus}: give a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gridray.federated.client import ClientDescription, UtilityClient
 from gridray.federated.coordinator import Coordinator, RoundRecord
 from gridray.federated.membership import check_agreement, client_spec, initial_learner, round_rules
+from gridray.federated.sites import Placing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from gridray.algorithms.base import Learner
     from gridray.federated.config import FederateConfig
     from gridray.federated.sites import Sites
+
+_CLIENT_RESTARTS = 3
+_COORDINATOR_CPUS = 0.01
 
 
 class Federation(NamedTuple):
@@ -47,7 +51,8 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
     for client in config.clients:
         arguments = {"spec": client_spec(config, client, out / "clients" / client.name)}
         resources = {"CPU": client.num_cpus} | ({client.resource: 1.0} if client.resource else {})
-        clients[client.name] = sites.start(client.name, UtilityClient, arguments, resources)
+        placing = Placing(resources, num_restarts=_CLIENT_RESTARTS)
+        clients[client.name] = sites.start(client.name, UtilityClient, arguments, placing)
     descriptions = _ask(sites, clients, "describe")
     check_agreement(descriptions)
     learner = initial_learner(config, descriptions, _ask(sites, clients, "moments"))
@@ -56,7 +61,9 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         "initial": learner.get_weights(),
         "folder": out / "rounds",
     }
-    coordinator = sites.start("coordinator", Coordinator, arguments, {})
+    # A coordinator that dies ends the run: the updates of the open round are gone, and the next run resumes it.
+    placing = Placing({"CPU": _COORDINATOR_CPUS}, num_restarts=0)
+    coordinator = sites.start("coordinator", Coordinator, arguments, placing)
     return Federation(sites, coordinator, clients, descriptions, learner)
 
 

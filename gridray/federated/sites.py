@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 
     from ray.util.placement_group import PlacementGroup
 
-_COORDINATOR_CPUS = 0.01
-_MAX_RESTARTS = 3
+
+class Placing(NamedTuple):
+    """How a member is placed.
+
+    resources: Ray resource -> amount that its group holds, at least one above 0.
+    num_restarts: how often Ray may start it again after it died.
+    """
+
+    resources: dict[str, float]
+    num_restarts: int
 
 
 class Sites(Protocol):
     """Starts members and calls them. A ticket stands for the result of a call, which need not have come in yet."""
 
-    def start(self, name: str, kind: type, arguments: Mapping[str, Any], resources: Mapping[str, float]) -> Any:  # noqa: ANN401
+    def start(self, name: str, kind: type, arguments: Mapping[str, Any], placing: Placing) -> Any:  # noqa: ANN401
         """Return a member: an instance of kind, made from arguments."""
         ...
 
@@ -51,7 +59,7 @@ class Sites(Protocol):
 class InProcess:
     """Members are plain objects and calls are made at once, one after the other."""
 
-    def start(self, name: str, kind: type, arguments: Mapping[str, Any], resources: Mapping[str, float]) -> Any:  # noqa: ANN401, ARG002
+    def start(self, name: str, kind: type, arguments: Mapping[str, Any], placing: Placing) -> Any:  # noqa: ANN401, ARG002
         """Return an instance of kind."""
         return kind(**arguments)
 
@@ -84,13 +92,13 @@ class RayActors:
         self._groups: list[PlacementGroup] = []
         self._actors: list[Any] = []
 
-    def start(self, name: str, kind: type, arguments: Mapping[str, Any], resources: Mapping[str, float]) -> Any:  # noqa: ANN401
+    def start(self, name: str, kind: type, arguments: Mapping[str, Any], placing: Placing) -> Any:  # noqa: ANN401
         """Return the handle of a new actor.
 
         Raises:
             FederationError: no node has the resources free within the time-out.
         """
-        wanted = dict(resources) or {"CPU": _COORDINATOR_CPUS}
+        wanted = {key: amount for key, amount in placing.resources.items() if amount > 0}
         group = placement_group([wanted], strategy="STRICT_PACK")
         self._groups.append(group)
         if not group.wait(self._timeout_s):
@@ -104,7 +112,7 @@ class RayActors:
             .options(
                 num_cpus=wanted.get("CPU", 0),
                 resources=custom,
-                max_restarts=_MAX_RESTARTS,
+                max_restarts=placing.num_restarts,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=group),
             )
             .remote(**arguments)
