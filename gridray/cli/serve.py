@@ -19,6 +19,7 @@ from gridray.cluster.runtime import ray_session
 from gridray.errors import GridRayError
 from gridray.serving.access import find_key
 from gridray.serving.ingress import check_port_is_free, find_haproxy, haproxy_environment
+from gridray.serving.served import load_served
 
 if TYPE_CHECKING:
     from ray import serve
@@ -50,18 +51,24 @@ def command(  # one parameter per option
         sys.stderr.write(f"warning: no API key is asked for: everyone who reaches {host}:{port} gets answers\n")
     given_key = None if no_auth else find_key(api_key_file)
     key = None if no_auth else given_key or secrets.token_urlsafe(32)
+    served = load_served(bundle)
     check_port_is_free(host, port)
     with ExitStack() as cleanup, suppress(KeyboardInterrupt):
         # What `kill` and service supervisors send ends the server as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         ingress = _choose_ingress(cleanup)
         # Serve reads its settings while it is imported, and Ray's processes inherit them: both come after the choice.
-        application, info = _bind(settings, key)
+        application = _bind(settings, key)
         cleanup.enter_context(ray_session(num_cpus=max(os.cpu_count() or 1, replicas)))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _run(cleanup, application, host, port)
         _announce(
-            {"url": f"http://{host}:{port}", "ingress": ingress, **info},
+            {
+                "url": f"http://{host}:{port}",
+                "ingress": ingress,
+                "model": served.model,
+                "policy_id": served.policy_id,
+            },
             new_key=None if given_key else key,
             as_json=as_json,
         )
@@ -84,12 +91,10 @@ def _choose_ingress(cleanup: ExitStack) -> str:
     return "haproxy"
 
 
-def _bind(settings: dict[str, Any], key: str | None) -> tuple[serve.Application, dict[str, str]]:
+def _bind(settings: dict[str, Any], key: str | None) -> serve.Application:
     from gridray.serving.app import ServingConfig, bind  # noqa: PLC0415
-    from gridray.serving.served import load_served  # noqa: PLC0415
 
-    served = load_served(Path(settings["bundle"]))
-    return bind(ServingConfig(**settings), key), {"model": served.model, "policy_id": served.policy_id}
+    return bind(ServingConfig(**settings), key)
 
 
 def _run(cleanup: ExitStack, application: serve.Application, host: str, port: int) -> None:

@@ -171,7 +171,7 @@ def _log_decision(
 async def _refuse_schema(_request: Request, error: Exception) -> JSONResponse:
     # The faulty input is left out: a NaN in it could not be written as JSON, and it may be large.
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    return _refusal([(_field(detail["loc"]), str(detail["msg"])) for detail in details[:MAX_PROBLEMS]])
+    return _refusal([(_field(detail["loc"]), _message(detail)) for detail in details[:MAX_PROBLEMS]])
 
 
 async def _refuse_fields(_request: Request, error: Exception) -> JSONResponse:
@@ -194,3 +194,9 @@ def _field(location: tuple[str | int, ...]) -> str:
         elif part not in schemas.ROW_TAGS:
             text += f".{part}"
     return text.lstrip(".") or "body"
+
+
+def _message(detail: Any) -> str:  # noqa: ANN401  # pydantic's error details
+    # Without the JSON content type the body reaches the schema as text, which is what curl -d sends.
+    is_whole_body = detail["loc"] == ("body",)
+    return f"{detail['msg']}; send Content-Type: application/json" if is_whole_body else str(detail["msg"])
