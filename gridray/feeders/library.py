@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gridray.errors import FeederError
 from gridray.feeders.components import (
@@ -46,7 +46,8 @@ def load_feeder(name_or_path: str | Path) -> Feeder:
     """
     text, where = _read(name_or_path)
     try:
-        data = yaml.load(text, Loader=yaml.CSafeLoader)
+        # A safe loader with one rule more, which the linter cannot see.
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
     except yaml.YAMLError as error:
         raise FeederError(f"{where} is not YAML: {error}") from error
     try:
@@ -56,6 +57,24 @@ def load_feeder(name_or_path: str | Path) -> Feeder:
     feeder = _feeder(file)
     validate(feeder)
     return feeder
+
+
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """Safe loader that refuses a key given twice, where YAML's own would keep the last one."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
+            raise yaml.constructor.ConstructorError(
+                "while reading a mapping", node.start_mark, f"key '{key.value}' is there twice", key.start_mark
+            )
+        seen.add(str(key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:
@@ -97,8 +116,14 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
 
 
+def _check_triangle(rows: Matrix) -> Matrix:
+    if [len(row) for row in rows] != list(range(1, len(rows) + 1)):
+        raise ValueError(f"rows of {[len(row) for row in rows]} values: give a lower triangle, one value more a row")
+    return rows
+
+
 Phases = Annotated[tuple[int, ...], Field(min_length=1, max_length=3)]
-Triangle = Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=3)]
+Triangle = Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=3), AfterValidator(_check_triangle)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
@@ -256,12 +281,6 @@ def _feeder(file: _File) -> Feeder:
 
 
 def _matrix(triangle: tuple[tuple[float, ...], ...], factor: float) -> Matrix:
-    """Return the full symmetric matrix of a lower triangle; a ragged one is left for validation to report."""
+    """Return the full symmetric matrix of a lower triangle."""
     n = len(triangle)
-    return tuple(
-        tuple(
-            (triangle[max(i, j)][min(i, j)] if min(i, j) < len(triangle[max(i, j)]) else math.nan) * factor
-            for j in range(n)
-        )
-        for i in range(n)
-    )
+    return tuple(tuple(triangle[max(i, j)][min(i, j)] * factor for j in range(n)) for i in range(n))

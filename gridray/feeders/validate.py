@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import networkx as nx
+import numpy as np
 
 from gridray.errors import FeederError
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from gridray.feeders.feeder import Feeder
 
 LOAD_MODELS = (1, 2, 4, 5)
-SWITCHED_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "inverters")
+KV_TOLERANCE = 0.15
+SQRT3 = 3.0**0.5
+ELEMENT_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "inverters")
 
 
 def validate(feeder: Feeder) -> None:
@@ -25,7 +28,7 @@ def validate(feeder: Feeder) -> None:
     Raises:
         FeederError: the message lists every problem with the element, the value, the rule and the remedy.
     """
-    problems = [*_names(feeder), *_lines(feeder), *_transformers(feeder), *_regulators(feeder)]
+    problems = [*_names(feeder), *_voltages(feeder), *_lines(feeder), *_transformers(feeder), *_regulators(feeder)]
     problems += _shunts(feeder)
     if not problems:
         problems += _connection(feeder)
@@ -34,12 +37,35 @@ def validate(feeder: Feeder) -> None:
 
 
 def _names(feeder: Feeder) -> Iterator[str]:
-    for kind in SWITCHED_KINDS:
+    for kind in ELEMENT_KINDS:
         for name, count in Counter(item.name for item in getattr(feeder, kind)).items():
             if count > 1:
                 yield f"{count} of the {kind} are called '{name}': give each a name of its own."
     if not feeder.base_kv:
         yield "base_kv is empty: list the line-to-line voltage bases in kV."
+
+
+def _voltages(feeder: Feeder) -> Iterator[str]:
+    source = feeder.source
+    if complex(source.r1_ohm, source.x1_ohm) == 0.0 or complex(source.r0_ohm, source.x0_ohm) == 0.0:
+        yield f"The source at bus '{source.bus}' has no impedance: give r1_ohm, x1_ohm, r0_ohm and x0_ohm not all 0."
+    rated = [("The source", source.kv)]
+    for transformer in feeder.transformers:
+        for number, winding in enumerate(transformer.windings, 1):
+            is_to_ground = winding.connection == "wye" and len(winding.phases) == 1
+            rated.append(
+                (f"Winding {number} of transformer '{transformer.name}'", winding.kv * (SQRT3 if is_to_ground else 1.0))
+            )
+    for kind, items in (("Load", feeder.loads), ("Capacitor", feeder.capacitors)):
+        for item in items:
+            is_to_ground = item.connection == "wye" and len(item.phases) == 1
+            rated.append((f"{kind} '{item.name}'", item.kv * (SQRT3 if is_to_ground else 1.0)))
+    for what, kv in rated:
+        if not any(abs(kv - base) <= KV_TOLERANCE * base for base in feeder.base_kv):
+            yield (
+                f"{what} is rated {kv:.4g} kV line to line, which is within {KV_TOLERANCE:.0%} of none of base_kv "
+                f"{list(feeder.base_kv)}: correct kv or list its base."
+            )
 
 
 def _lines(feeder: Feeder) -> Iterator[str]:
@@ -49,10 +75,12 @@ def _lines(feeder: Feeder) -> Iterator[str]:
         values = [v for m in (code.r_ohm_per_km, code.x_ohm_per_km, code.c_nf_per_km) for row in m for v in row]
         if len(sizes) != 1 or not all(math.isfinite(v) for v in values):
             yield f"Line code '{code.name}' has r, x, b of unlike size: give lower triangles of 1, 2 or 3 rows."
-        elif all(r == 0.0 == x for r, x in zip(code.r_ohm_per_km[0], code.x_ohm_per_km[0], strict=True)):
-            yield f"Line code '{code.name}' has no impedance: give r or x above 0."
+        elif np.linalg.matrix_rank(np.array(code.r_ohm_per_km) + 1j * np.array(code.x_ohm_per_km)) < max(sizes):
+            yield f"Line code '{code.name}' has an impedance that cannot be inverted: give each phase r or x above 0."
     for line in feeder.lines:
         yield from _phases(f"Line '{line.name}'", line.phases)
+        if not 0.0 < line.length_km < math.inf:
+            yield f"Line '{line.name}' is {line.length_km} km long: give a length above 0."
         if line.from_bus == line.to_bus:
             yield f"Line '{line.name}' joins bus '{line.from_bus}' to itself: give two buses."
         line_code = codes.get(line.line_code)
@@ -84,9 +112,15 @@ def _transformers(feeder: Feeder) -> Iterator[str]:
 
 def _regulators(feeder: Feeder) -> Iterator[str]:
     names = {transformer.name for transformer in feeder.transformers}
+    for transformer, count in Counter(control.transformer for control in feeder.regulators).items():
+        if count > 1:
+            yield f"{count} regulators control transformer '{transformer}': leave one."
     for control in feeder.regulators:
         if control.transformer not in names:
-            yield f"Regulator '{control.name}' controls transformer '{control.transformer}', which is not defined."
+            yield (
+                f"Regulator '{control.name}' controls transformer '{control.transformer}', which is not defined: "
+                "name another."
+            )
         if control.max_tap_change < 1:
             yield f"Regulator '{control.name}' has max_tap_change {control.max_tap_change}: give at least 1."
 
@@ -102,6 +136,9 @@ def _shunts(feeder: Feeder) -> Iterator[str]:
                 yield f"{what} is at bus '{item.bus}', which has no phase {missing}: give it phases that bus has."
             if getattr(item, "connection", "wye") == "delta" and len(item.phases) < 2:
                 yield f"{what} is a delta on one phase: give two or three phases."
+    buses = {bus for bus, _ in nodes}
+    for bus in sorted({bus for bus, _, _ in feeder.bus_xy} - buses):
+        yield f"bus_xy places bus '{bus}', which nothing connects: leave it out."
     for load in feeder.loads:
         if load.model not in LOAD_MODELS:
             yield f"Load '{load.name}' has model {load.model}: give one of {LOAD_MODELS}."

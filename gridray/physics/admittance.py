@@ -76,13 +76,14 @@ def _transformer(transformer: Transformer, *, is_regulated: bool) -> Primitive:
     z = complex(first.r_percent + second.r_percent, transformer.xhl_percent) / 100.0
     volts = np.array([_coil_volts(winding) for winding in transformer.windings])
     y_coils = va / z * np.array([[1.0, -1.0], [-1.0, 1.0]]) / np.outer(volts, volts)
-    is_mixed = first.connection != second.connection
+    high, low = sorted(transformer.windings, key=lambda winding: -winding.kv)
+    backward = (high.connection, low.connection) == ("delta", "wye")
     nodes = [(w.bus, phase) for w in transformer.windings for phase in w.phases]
     offset = (0, len(first.phases))
     y = np.zeros((len(nodes), len(nodes)), dtype=np.complex128)
     fixed = np.zeros_like(y)
     incidence = [
-        _coil_ends(winding, offset[w], len(nodes), backward=is_mixed) for w, winding in enumerate(transformer.windings)
+        _coil_ends(winding, offset[w], len(nodes), backward=backward) for w, winding in enumerate(transformer.windings)
     ]
     exponent = np.zeros(y.shape, np.int8)
     for a in (0, 1):
@@ -91,13 +92,14 @@ def _transformer(transformer: Transformer, *, is_regulated: bool) -> Primitive:
         float_y = -1j * transformer.antifloat_ppm * 1e-6 * va / volts[a] ** 2 / 2.0
         fixed += float_y * np.diag(np.abs(incidence[a]).sum(axis=0))
     inside = slice(offset[1], None)
-    tap = second.tap
+    y[:, : offset[1]] /= first.tap
+    y[: offset[1], :] /= first.tap
     if is_regulated:
         exponent[:, inside] += 1
         exponent[inside, :] += 1
     else:
-        y[:, inside] /= tap
-        y[inside, :] /= tap
+        y[:, inside] /= second.tap
+        y[inside, :] /= second.tap
     control = transformer.name if is_regulated else None
     return Primitive(f"transformer.{transformer.name}", tuple(nodes), y, control, exponent, fixed)
 
@@ -110,8 +112,8 @@ def _coil_volts(winding: Winding) -> float:
 def _coil_ends(winding: Winding, offset: int, num_nodes: int, *, backward: bool) -> NDArray[np.float64]:
     """Return the incidence [num_coils, num_nodes]: coil voltage = incidence @ node voltage.
 
-    A delta coil runs from its phase to the next one, in a delta-wye transformer to the one before, so that the
-    high side leads by 30 degrees (ANSI C57.12).
+    A delta coil runs from its phase to the next one, or backward to the one before where the delta is the high side
+    of a wye: either way the high side leads by 30 degrees (ANSI C57.12).
     """
     num_coils = len(winding.phases)
     incidence = np.zeros((num_coils, num_nodes))
@@ -128,7 +130,10 @@ def _capacitor(capacitor: Capacitor) -> Primitive:
     b = 1j * capacitor.kvar * 1e3 / n / (capacitor.kv * 1e3 / (SQRT3 if n > 1 else 1.0)) ** 2
     y: NDArray[np.complex128] = b * np.eye(n, dtype=np.complex128)
     if capacitor.connection == "delta":
-        y = b / 3.0 * (3.0 * np.eye(3, dtype=np.complex128) - 1.0)
+        # Line to line on every pair of phases: one coil for two phases, three for three.
+        num_coils = 1 if n == 2 else n
+        coil = 1j * capacitor.kvar / num_coils / capacitor.kv**2 / 1e3
+        y = coil * (n * np.eye(n, dtype=np.complex128) - 1.0)
     nodes = tuple((capacitor.bus, phase) for phase in capacitor.phases)
     return Primitive(
         f"capacitor.{capacitor.name}", nodes, y, capacitor.name, np.ones(y.shape, np.int8), np.zeros_like(y)
