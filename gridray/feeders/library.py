@@ -168,7 +168,7 @@ class _WindingRow(_Row):
 class _TransformerRow(_Row):
     name: str
     xhl_percent: Positive
-    antifloat_ppm: float = 0.0
+    antifloat_ppm: float = 1.0
     windings: tuple[_WindingRow, _WindingRow]
 
 
