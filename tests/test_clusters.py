@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,16 @@ def test_node_environment_sets_token_and_thread_pins(tmp_path: Path) -> None:
     assert seen["RAY_AUTH_MODE"] == "token"
     assert seen["RAY_AUTH_TOKEN_PATH"] == f"{tmp_path}/.ray/auth_token"
     assert {name: seen[name] for name in THREAD_PINS} == THREAD_PINS
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif("GRIDRAY_TEST_RAY_UP" not in os.environ, reason="set GRIDRAY_TEST_RAY_UP=1 (root, dropbear, rsync)")
+def test_local_cluster_comes_up_over_ssh_runs_a_job_and_goes() -> None:
+    before = set(Path(tempfile.gettempdir()).glob("grl.*"))
+    run = subprocess.run(  # noqa: S603 - our own file
+        [str(REPOSITORY / "clusters" / "loopback.sh")], capture_output=True, text=True, check=False, timeout=380
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for utility in UTILITIES:
+        assert f'{{"resource": "{utility}", "converged": true' in run.stdout
+    assert set(Path(tempfile.gettempdir()).glob("grl.*")) == before
