@@ -27,7 +27,8 @@ class ObservationChannel(NamedTuple):
 class ActionChannel(NamedTuple):
     """One controlled quantity; an action in [-1, 1] spans low..high in `unit`.
 
-    kind: continuous; integer (rounded to whole steps); switch (above 1/3 closes, below -1/3 opens, else keeps).
+    kind: continuous; integer (whole steps, rounded towards zero, so that small actions move nothing);
+    switch (above 1/3 closes, below -1/3 opens, else keeps).
     """
 
     name: str
@@ -105,7 +106,7 @@ def set_points(channels: Sequence[ActionChannel], actions: NDArray[np.floating])
     high = np.array([channel.high for channel in channels])
     kinds = np.array([channel.kind for channel in channels])
     values = low + (clipped + 1.0) / 2.0 * (high - low)
-    values = np.where(kinds == "integer", np.rint(values), values)
+    values = np.where(kinds == "integer", np.trunc(values), values)
     switched = np.where(clipped > 1.0 / 3.0, 1.0, np.where(clipped < -1.0 / 3.0, 0.0, np.nan))
     decoded: NDArray[np.float64] = np.where(kinds == "switch", switched, values)
     return decoded

@@ -55,9 +55,9 @@ class VoltVarConfig:
     num_days: int = 365
     days: Literal["train", "held_out", "all"] = "train"
     held_out_every: int = 5
-    voltage_weight: float = 5.0
+    voltage_weight: float = 20.0
     loss_weight: float = 0.05
-    tap_weight: float = 0.02
+    tap_weight: float = 0.05
     capacitor_weight: float = 0.05
     curtailment_weight: float = 0.05
     cycling_weight: float = 0.002
