@@ -25,6 +25,7 @@ from gridray.errors import BundleError, ConfigError
 from gridray.serving.access import find_key
 from gridray.serving.ingress import check_port_is_free
 from gridray.serving.observations import RequestError, read_rows
+from gridray.serving.schemas import InferResponse, ModelMetadata
 from gridray.tasks.base import scaled_observations, set_points
 from gridray.tasks.registry import make_task
 
@@ -124,10 +125,12 @@ def test_server_is_ready_behind_haproxy(server: Server, bundle: Bundle) -> None:
     assert server.info["ingress"] == "haproxy"
     assert server.ask("/v2/health/ready", key="none") == (200, {"ready": True})
     assert server.ask("/v2/health/live", key="none") == (200, {"live": True})
-    status, metadata = server.ask(f"/v2/models/{server.info['model']}")
+    status, answer = server.ask(f"/v2/models/{server.info['model']}")
     assert status == 200
-    assert metadata["inputs"][0]["shape"] == [-1, len(bundle.manifest.observation_channels)]
-    assert metadata["versions"] == [server.info["policy_id"]]
+    metadata = ModelMetadata.model_validate(answer)
+    assert (metadata.platform, metadata.versions) == ("gridray", [server.info["policy_id"]])
+    assert metadata.inputs[0].shape == [-1, len(bundle.manifest.observation_channels)]
+    assert metadata.outputs[0].shape == [-1, len(bundle.manifest.action_channels)]
 
 
 def test_set_points_equal_those_of_the_local_policy(server: Server, bundle: Bundle) -> None:
@@ -160,9 +163,16 @@ def test_tensors_of_the_open_inference_protocol_give_the_same_actions(server: Se
     for data in ([*values, *values], [values, values]):
         body = {"id": "a", "inputs": [tensor | {"data": data}], "parameters": {"feeder": "ieee13"}}
         status, answer = server.ask(f"/v2/models/{server.info['model']}/infer", body)
-        assert (status, answer["id"]) == (200, "a")
+        assert status == 200
+        reply = InferResponse.model_validate(answer)
+        assert (reply.id, reply.model_name, reply.model_version) == (
+            "a",
+            server.info["model"],
+            server.info["policy_id"],
+        )
         expected = set_point_answer["decisions"][0]["actions"]
-        np.testing.assert_allclose(answer["outputs"][0]["data"], [*expected, *expected], atol=1e-6)
+        assert (reply.outputs[0].datatype, reply.outputs[0].shape) == ("FP32", [2, len(expected)])
+        np.testing.assert_allclose(reply.outputs[0].data, [*expected, *expected], atol=1e-6)
 
 
 @pytest.mark.parametrize(

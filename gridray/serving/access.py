@@ -8,15 +8,15 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from fastapi.responses import JSONResponse
 
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from fastapi import FastAPI, Request, Response
 
 KEY_VARIABLE = "GRIDRAY_API_KEY"
 MIN_KEY_CHARACTERS = 16
@@ -42,28 +42,24 @@ def key_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class ApiKeyGate:
-    """ASGI middleware: 401 without the key, except for health and documentation."""
+def ask_for_key(api: FastAPI, *, digest: str) -> None:
+    """Let `api` answer 401 without the key, except for health and documentation, before it reads a request's body."""
 
-    def __init__(self, app: ASGIApp, *, digest: str) -> None:
-        self._app = app
-        self._digest = digest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on if it may be answered."""
+    async def gate(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         # Serve puts the route prefix in front of the path.
-        is_open = scope["type"] == "lifespan" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS
-        if is_open or self._has_key(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if path in OPEN_PATHS or _has_key(request, digest):
+            return await answer(request)
         error = "API key is missing or wrong: send it in the header X-API-Key or as Authorization: Bearer KEY"
-        response = JSONResponse({"error": error}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        await response(scope, receive, send)
+        return JSONResponse({"error": error}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
 
-    def _has_key(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
-        return hmac.compare_digest(key_digest(given), self._digest)
+    api.middleware("http")(gate)
+
+
+def _has_key(request: Request, digest: str) -> bool:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    return hmac.compare_digest(key_digest(given), digest)
 
 
 def _read_private(path: Path) -> str:

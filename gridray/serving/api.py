@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gridray import __version__
 from gridray.serving import schemas
-from gridray.serving.access import ApiKeyGate
+from gridray.serving.access import ask_for_key
 from gridray.serving.observations import MAX_PROBLEMS, RequestError, check_feeder, check_num_rows, read_rows
 from gridray.serving.served import ServedPolicy
 from gridray.tasks.base import set_points
@@ -46,7 +46,7 @@ def make_api(
     api.add_exception_handler(RequestValidationError, _refuse_schema)
     api.add_exception_handler(RequestError, _refuse_fields)
     if digest is not None:
-        api.add_middleware(ApiKeyGate, digest=digest)
+        ask_for_key(api, digest=digest)
     # The gate asks for the key; this only writes it into the OpenAPI document.
     needs_key = [] if digest is None else [Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
     router = APIRouter(dependencies=needs_key, responses=REFUSALS)
