@@ -206,17 +206,15 @@ def test_restarted_client_goes_on_and_a_late_or_dead_one_misses_the_round(
     wait_until(lambda: process_of(north) not in {first, None})
     assert run_round(federation) == expected.history[1]
 
-    nap = south.__ray_call__.remote(lambda _: time.sleep(5.0))
-    record = run_round(federation._replace(sites=RayActors(timeout_s=2.5)))
-    assert record.absent == {"south": "no update within 2.5 s"}
-    ray.get(nap, timeout=60.0)
-
-    ray.kill(north)
-    record = run_round(federation)
-    assert set(record.num_samples) == {"east", "south"}
-    assert record.absent == {"north": "its actor failed (ActorDiedError)"}
+    south.__ray_call__.remote(lambda _: time.sleep(60.0))
+    record = run_round(federation._replace(sites=RayActors(timeout_s=5.0)))
+    assert set(record.num_samples) == {"east", "north"}
+    assert record.absent == {"south": "no update within 5 s"}
 
     ray.kill(south)
+    assert run_round(federation).absent == {"south": "its actor failed (ActorDiedError)"}
+
+    ray.kill(north)
     with pytest.raises(FederationError, match="Round 4 has 1 updates of 3 clients, min_clients is 2"):
         run_round(federation)
 
@@ -269,7 +267,7 @@ def watched(folders: dict[str, Path]) -> Iterator[Callable[[], set[str]]]:
         os.close(descriptor)
 
 
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline
