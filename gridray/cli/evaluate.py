@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gridray.tasks.base import Task
 
 
-def command(
+def command(  # noqa: PLR0917
     policies: Annotated[
         list[str], typer.Argument(help="random, utility_controls, droop, or the directory of a policy bundle.")
     ],

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import NDArray  # noqa: TC002  # NamedTuple fields
 
 from gridray.evaluation.rollout import EpisodeTable
 from gridray.evaluation.statistics import Estimate, mean_interval
