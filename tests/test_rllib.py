@@ -18,15 +18,14 @@ from gridray.envs.vector_env import GridVectorEnv
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.usefixtures("ray_local"),
-    # RLlib's own use of what torch, gymnasium and Ray have deprecated.
-    pytest.mark.filterwarnings("default::DeprecationWarning", "default::UserWarning", "default::FutureWarning"),
-]
 DAYS = {"step_minutes": 60, "num_days": 10}
 SMALL_NET = {"fcnet_hiddens": [16]}
+# RLlib's own use of what torch, gymnasium and Ray have deprecated.
+DEPRECATIONS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
 
+@pytest.mark.usefixtures("ray_local")
+@DEPRECATIONS
 def test_ppo_samples_the_native_vector_env_in_an_actor() -> None:
     register_rllib_envs()
     config = (
@@ -57,6 +56,7 @@ def test_ppo_samples_the_native_vector_env_in_an_actor() -> None:
     assert np.isfinite(result["learners"]["default_policy"]["total_loss"])
 
 
+@pytest.mark.usefixtures("ray_local")
 def test_unseeded_env_runners_see_different_days() -> None:
     register_rllib_envs()
     create = _global_registry.get(ENV_CREATOR, "gridray/VoltVar-ieee13-v0")
@@ -68,6 +68,8 @@ def test_unseeded_env_runners_see_different_days() -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.usefixtures("ray_local")
+@DEPRECATIONS
 def test_behaviour_cloning_of_rllib_reads_our_files(tmp_path: Path) -> None:
     dataset = record(RecordConfig(task_config=DAYS, num_episodes=4, seed=1), tmp_path / "north", use_ray=False)
     env = make_vector_env("volt_var", DAYS)

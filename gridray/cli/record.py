@@ -62,4 +62,8 @@ def command(  # noqa: PLR0917  # typer makes an option of every parameter
 
 def policy_or_bundle(name: str, task: Task) -> Policy:
     """Return the trained policy in the directory `name` if there is one, else the policy of that name."""
-    return load_bundle(Path(name)).policy if Path(name).is_dir() else make_policy(name, task)
+    if not Path(name).is_dir():
+        return make_policy(name, task)
+    bundle = load_bundle(Path(name))
+    bundle.check_task(task)
+    return bundle.policy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,8 @@ def _in_process(recorder: dict[str, Any], todo: Iterable[int], _num_actors: int)
 def _on_actors(recorder: dict[str, Any], todo: list[int], num_actors: int) -> Iterator[int]:
     if not todo:
         return
+    # Its plan and its missing progress bars are no news to who asked for a dataset.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     with ray_session():
         # A block per shard: an actor that dies costs one shard, and progress comes with each.
         jobs = ray.data.from_items([{"id": shard} for shard in todo], override_num_blocks=len(todo))
