@@ -9,9 +9,10 @@ server = HTTPConnection(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8000", 
 headers = {"X-API-Key": os.environ.get("GRIDRAY_API_KEY", ""), "Content-Type": "application/json"}
 
 server.request("GET", "/v1/policy", headers=headers)
-policy = json.load(server.getresponse())
-if "error" in policy:
-    sys.exit(policy["error"])
+response = server.getresponse()
+if response.status != 200:
+    sys.exit(f"{response.status}: {response.read().decode()}")
+policy = json.load(response)
 
 # Every quantity at its nominal value, except that the voltages sag by six percent.
 measured = {channel["name"]: channel["nominal"] for channel in policy["observations"]}

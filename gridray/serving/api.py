@@ -116,9 +116,9 @@ def _decisions(served: ServedPolicy, actions: NDArray[np.float32]) -> list[schem
     decisions = []
     for row, raw in zip(values.tolist(), actions.tolist(), strict=True):
         points = [
-            # NaN, which JSON does not have, stands for a switch that stays as it is.
+            # NaN, which JSON does not have, is a switch that stays as it is; adding zero turns -0 into 0.
             schemas.SetPoint(
-                device=device, quantity=quantity, unit=channel.unit, value=None if math.isnan(value) else value
+                device=device, quantity=quantity, unit=channel.unit, value=None if math.isnan(value) else value + 0.0
             )
             for (device, _, quantity), channel, value in zip(names, served.action_channels, row, strict=True)
         ]
