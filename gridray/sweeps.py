@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -138,6 +139,8 @@ def sweep(
     OfflineDataset.open(config.dataset)
     config, out = replace(config, dataset=config.dataset.absolute()), out.absolute()
     _check_directory(config, out, resume=resume)
+    # Tune's own CSV and JSON logs are read by nobody, and stay open where a sweep is interrupted.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     # Tune's banner is no result: standard output is for what the command prints.
     with ray_session(), redirect_stdout(sys.stderr):
         ReportCounter.on_report = on_report
