@@ -136,9 +136,9 @@ def sweep(
             f"Dataset '{config.dataset}' of the sweep is not there: make it with "
             f"`gridray record {config.dataset}`, or give another path under 'dataset'"
         )
-    OfflineDataset.open(config.dataset)
     config, out = replace(config, dataset=config.dataset.absolute()), out.absolute()
     _check_directory(config, out, resume=resume)
+    OfflineDataset.open(config.dataset)
     # Tune's own CSV and JSON logs are read by nobody, and stay open where a sweep is interrupted.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     # Tune's banner is no result: standard output is for what the command prints.

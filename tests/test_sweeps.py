@@ -127,5 +127,5 @@ def test_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, capsys: pytest.C
 
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with pytest.raises(GridRayError):
+    with pytest.raises(GridRayError, match="no sweep to resume"):
         sweep(config_of(dataset=tmp_path / "data"), tmp_path / "sweep", resume=True)
