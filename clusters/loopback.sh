@@ -65,6 +65,8 @@ for resources in '{}' '{"utility_north": 1}' '{"utility_south": 1}' '{"utility_e
   # processes carry the run's folder and their node's address on the command line.
   cat >"$home/.local/bin/ray" <<SHIM
 #!/bin/bash
+# One start after the other: together they miss Ray's limit of 30 s on a busy machine. -o keeps the lock from Ray's processes.
+[ "\${1:-}" != start ] || exec flock -o "$root/start.lock" "$venv/bin/ray" "\$@"
 [ "\${1:-}" = stop ] || exec "$venv/bin/ray" "\$@"
 for signal in TERM KILL; do
   for process in /proc/[0-9]*; do
@@ -84,6 +86,8 @@ cat >"$root/login" <<LOGIN
 # The address that the caller connected to says which machine this is.
 read -r _ _ ip _ <<<"\$SSH_CONNECTION"
 export HOME=$root/\$ip GRIDRAY_LOOPBACK=$root GRIDRAY_VENV=$venv GRIDRAY_TEMP_DIR=$root/temp RAY_TMPDIR=$root/rt
+# Jobs that look for "the" Ray of this machine could find another one, which would refuse this run's token.
+export RAY_ADDRESS=127.77.0.1:26379
 export GRIDRAY_NODE_CPUS=${GRIDRAY_NODE_CPUS:-2} GRIDRAY_OBJECT_STORE_BYTES=100000000 PATH=/usr/local/bin:/usr/bin:/bin
 cd && exec bash -c "\$SSH_ORIGINAL_COMMAND"
 LOGIN
@@ -125,7 +129,7 @@ step "workers joined" all_joined
 step "ray submit" ray submit --no-config-cache "$cluster" examples/cluster_powerflow.py
 outcome=0
 if [ $# -gt 0 ]; then
-  step "ray exec $*" ray exec --no-config-cache "$cluster" "RAY_ADDRESS=127.77.0.1:26379 $*" || outcome=$?
+  step "ray exec $*" ray exec --no-config-cache "$cluster" "$*" || outcome=$?
 fi
 step "ray down" ray down -y "$cluster"
 exit "$outcome"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ def solve(feeder: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    ray.init(address="auto", log_to_driver=False)
+    ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
     utilities = sorted(name for name in ray.cluster_resources() if name.startswith("utility_"))
     tasks = [solve.options(resources={name: 0.001}).remote("ieee13") for name in utilities]
     for name, solution in zip(utilities, ray.get(tasks, timeout=TIMEOUT_S), strict=True):
