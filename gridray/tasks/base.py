@@ -144,6 +144,9 @@ def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArr
                 actions[:, column] = np.where(np.isnan(state), 0.0, 2.0 * np.nan_to_num(state) - 1.0)
             continue
         target = values.get(channel.name, np.zeros(num_rows))
+        if channel.kind == "integer":
+            # The middle of the range that decodes to this many steps, so that a learner's small error keeps it.
+            target = np.sign(target) * (np.abs(target) + 0.5)
         span = channel.high - channel.low
         actions[:, column] = np.clip(2.0 * (target - channel.low) / span - 1.0, -1.0, 1.0)
     return actions

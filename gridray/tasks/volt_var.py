@@ -39,7 +39,8 @@ class VoltVarConfig:
     these loads. Days of the year with day % held_out_every == held_out_every - 1 are held out from training.
     The reward of a step is minus the sum of: voltage_weight x mean over nodes of the depth outside 0.95..1.05 in
     percent; loss_weight x losses over nominal load in percent; tap_weight per tap step; capacitor_weight per switching;
-    curtailment_weight x curtailed power over nominal load in percent; cycling_weight x battery power likewise.
+    curtailment_weight x curtailed power over nominal load in percent; cycling_weight x battery power likewise;
+    but not below reward_floor: how badly a feeder collapses teaches nothing, and heavy tails drown what does.
     """
 
     feeder: str = "ieee13"
@@ -61,6 +62,7 @@ class VoltVarConfig:
     capacitor_weight: float = 0.05
     curtailment_weight: float = 0.05
     cycling_weight: float = 0.002
+    reward_floor: float = -5.0
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -277,7 +279,7 @@ class VoltVar:
         curtailed_kw = (state.available_kw - state.kw[: self._num_pv]).sum(axis=0)
         cycled_kw = np.abs(state.kw[self._num_pv :]).sum(axis=0)
         percent = 100.0 / self._nominal_kw
-        rewards = -(
+        penalty = (
             config.voltage_weight * 100.0 * depth.mean(axis=1)
             + config.loss_weight * losses_kw * percent
             + config.tap_weight * tap_steps
@@ -285,6 +287,7 @@ class VoltVar:
             + config.curtailment_weight * curtailed_kw * percent
             + config.cycling_weight * cycled_kw * percent
         )
+        rewards = np.maximum(-penalty, config.reward_floor)
         costs = {
             "voltage_violation_pu": depth.sum(axis=1),
             "tap_operations": tap_steps,
