@@ -134,7 +134,7 @@ def sweep(
     if not config.dataset.is_dir():
         raise GridRayError(
             f"Dataset '{config.dataset}' of the sweep is not there: make it with "
-            f"`gridray record {config.dataset}`, or give another path under 'dataset'"
+            f"`gridray record --out {config.dataset} --episodes 192 --noise 0.4`, or give another path under 'dataset'"
         )
     config, out = replace(config, dataset=config.dataset.absolute()), out.absolute()
     _check_directory(config, out, resume=resume)
