@@ -111,6 +111,9 @@ def _run(cleanup: ExitStack, application: serve.Application, host: str, port: in
 
 def _stop(serve: Any) -> None:  # noqa: ANN401  # the module, which cannot be imported earlier
     """Take the policy down, and Serve too unless the cluster serves something else."""
+    # A second Ctrl-C would leave HAProxy and its folder behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     serve.delete(APPLICATION)
     if not serve.status().applications:
         serve.shutdown()
