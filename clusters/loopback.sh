@@ -2,7 +2,7 @@
 # Run `ray up clusters/local.yaml` for real on this one machine: start it over ssh, submit jobs, take it down, leave nothing.
 #
 #   sudo apt-get install dropbear-bin openssh-client rsync
-#   clusters/loopback.sh [COMMAND ...]      COMMAND runs on the head after the example, such as: gridray demo --quick
+#   clusters/loopback.sh [COMMAND ...]      COMMAND runs on the head after the example, such as: ray status
 #
 # Four ssh servers on 127.77.0.1 to .4 play four machines, each with a home folder of its own. Needs root: local.yaml has no
 # port, so the servers take port 22 of those addresses; and a private mount, so that no real ~/.ssh is touched.
@@ -100,7 +100,7 @@ dropbearkey -t ed25519 -f "$root/host_key" >/dev/null 2>&1
 dropbear -F -E -s -j -k -r "$root/host_key" -P "$root/dropbear.pid" -c "$root/login" \
   -p 127.77.0.1:22 -p 127.77.0.2:22 -p 127.77.0.3:22 -p 127.77.0.4:22 2>"$root/dropbear.log" &
 
-export HOME=$root/client RAY_TMPDIR=$root/rt PATH=$venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0
+export HOME=$root/client RAY_TMPDIR=$root/rt TMPDIR=$root/rt PATH=$venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token
 unset RAY_ADDRESS
 # Autoscaler v2 counts the head among the local provider's workers and starts one too few.
