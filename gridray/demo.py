@@ -131,6 +131,8 @@ def run_demo(
         GridRayError: a step failed, or `out` holds a demo of another configuration.
     """
     progress = on_progress or (lambda _what, _share: None)
+    # Actors may work in another directory than this process.
+    out, report = out.absolute(), report.absolute()
     _claim(config, out)
     with ray_session():
         tasks = {utility.name: make_task(TASK, _task_config(config, utility)) for utility in config.utilities}

@@ -42,7 +42,7 @@ def command(  # one parameter per option
 ) -> None:
     """Serve a policy over HTTP until Ctrl-C.
 
-    Example: gridray serve report/policy --port 8000
+    Example: gridray serve demo/bundles/north/federated --port 8000
     """
     settings: dict[str, Any] = {"bundle": str(bundle.absolute()), "replicas": replicas, "require_api_key": not no_auth}
     if decision_log is not None:

@@ -25,7 +25,7 @@ def make_env(task: str, **config: Any) -> GridEnv:  # noqa: ANN401
 
 
 def make_vector_env(
-    task: str, config: Mapping[str, Any] | None = None, num_envs: int = 1, seed: int = 0
+    task: str, config: Mapping[str, Any] | None = None, num_envs: int = 1, seed: int | None = 0
 ) -> GridVectorEnv:
     """Return num_envs environments of the named task."""
     return GridVectorEnv(make_task(task, config), num_envs, seed=seed)
@@ -33,7 +33,7 @@ def make_vector_env(
 
 def make_registered_vector_env(task: str, num_envs: int = 1, **config: Any) -> GridVectorEnv:  # noqa: ANN401
     """Return environments as `gymnasium.make_vec` asks for them: the configuration as keywords."""
-    return make_vector_env(task, config, num_envs)
+    return make_vector_env(task, config, num_envs, seed=None)
 
 
 def register_envs() -> None:

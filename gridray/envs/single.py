@@ -22,7 +22,7 @@ class GridEnv(gymnasium.Env[Any, Any]):
 
     def __init__(self, task: Task) -> None:
         """Create the environment of this task."""
-        self._vector = GridVectorEnv(task, 1)
+        self._vector = GridVectorEnv(task, 1, seed=None)
         self.task = task
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

@@ -25,19 +25,17 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
 
     Observations float32 [num_envs, num_observations]; actions float32 [num_envs, num_actions] in [-1, 1].
     infos: "cost_<name>" and the task's indicators, float64 [num_envs]; "day", int64 [num_envs].
-    Each environment draws from its own random stream, so that what it does depends neither on the number of
-    environments nor on the actor it lives in.
+    Each environment draws from its own random stream, so that what it does does not depend on how many there are.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
-    def __init__(self, task: Task, num_envs: int, *, seed: int = 0, first_env: int = 0) -> None:
-        """Create num_envs environments; first_env numbers their random streams."""
+    def __init__(self, task: Task, num_envs: int, *, seed: int | None = 0) -> None:
+        """Create num_envs environments; without a seed their days are drawn from fresh entropy."""
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}: give at least 1.")
         self.task = task
         self.num_envs = num_envs
-        self._first_env = first_env
         size = len(task.observation_channels)
         self.single_observation_space = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (len(task.action_channels),), np.float32)
@@ -104,11 +102,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def _observe(self) -> NDArray[np.float32]:
         return np.clip(self.task.observe(self._state), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
-    def _seed_streams(self, seed: int) -> None:
-        self._streams = [
-            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._first_env + env,)))
-            for env in range(self.num_envs)
-        ]
+    def _seed_streams(self, seed: int | None) -> None:
+        root = np.random.SeedSequence(seed)
+        self._streams = [np.random.default_rng(stream) for stream in root.spawn(self.num_envs)]
 
     def _draw_days(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([self._streams[row].choice(self._days) for row in rows], dtype=np.int64)

@@ -34,13 +34,6 @@ def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     return result
 
 
-def voltage_magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
-    """Return voltage magnitudes, pu, float64 [num_nodes, E], in the order of node_names."""
-    v = state.v[grid.place]
-    result: NDArray[np.float64] = np.hypot(v[:, 0], v[:, 1])
-    return result
-
-
 def source_power(grid: CompiledFeeder, v: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """Return the power that the source feeds in, kW + j kvar, [E]; v from `voltages`."""
     terminal = v[grid.source_node]
