@@ -59,7 +59,7 @@ def test_demo_killed_and_started_again_goes_the_whole_way(tmp_path: Path) -> Non
         assert policies["random"]["returns"]["mean"] < policies["utility_controls"]["returns"]["mean"]
         bundle = load_bundle(tmp_path / "demo/bundles" / utility / "federated")
         assert bundle.manifest.task.config["utility"] == utility
-    assert len(result["verdict"]) == 6
+    assert len(result["verdict"]) >= 6
 
 
 def test_directory_of_another_demo_is_refused(tmp_path: Path) -> None:

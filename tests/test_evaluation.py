@@ -104,6 +104,8 @@ def test_verdict_goes_both_ways(utility: EpisodeTable) -> None:
     assert "more tap steps" in verdict(tables, ours="federated", today="utility_controls")[0]
     tables = {"north": {"utility_controls": better, "federated": utility}}
     assert "more voltage violations" in verdict(tables, ours="federated", today="utility_controls")[0]
+    worn = {"north": {"utility_controls": utility, "federated": utility, "trained at x": better}}
+    assert "at the price of +3.0 tap steps" in verdict(worn, ours="federated", today="utility_controls")[2]
     same = {"north": {"utility_controls": utility, "federated": utility, "trained at x": utility}}
     assert "no clear" in verdict(same, ours="federated", today="utility_controls")[1]
 

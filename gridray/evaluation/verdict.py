@@ -38,7 +38,20 @@ def verdict(tables: Mapping[str, Mapping[str, EpisodeTable]], *, ours: str, toda
                 f"{utility}: return per day {word} the best policy trained on one utility ({best}): "
                 f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})."
             )
-    return sentences
+            sentences += [_rival(utility, ours, mine, name, table) for name, table in rivals.items()]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _rival(utility: str, ours: str, mine: EpisodeTable, name: str, table: EpisodeTable) -> str:
+    """Say where a policy trained on one utility has clearly fewer violations, and what that costs; else nothing."""
+    share = paired_difference(table.violation_share * 100.0, mine.violation_share * 100.0)
+    if share.high >= 0.0:
+        return ""
+    taps = paired_difference(table.tap_operations, mine.tap_operations)
+    if taps.low > 0.0:
+        price = f"at the price of {taps.mean:+.1f} tap steps a day ({taps.low:+.1f} to {taps.high:+.1f})"
+        return f"{utility}: {name} has fewer violations than {ours} ({share.mean:+.3f} % of node-steps), {price}."
+    return f"{utility}: {ours} does not beat {name}, which has {-share.mean:.3f} % fewer node-steps in violation."
 
 
 def _change(e: Estimate, what: str, unit: str, decimals: int) -> str:
