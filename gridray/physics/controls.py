@@ -80,7 +80,8 @@ def settle(
         delay = np.where(changes != 0.0, grid.sensing.delay_s[:, None], np.inf)
         changes = np.where(delay == delay.min(axis=0), changes, 0.0)
         spent = part.iterations
-        part = solve_state(grid, part._replace(taps=part.taps + changes * TAP_STEP), tolerance=tolerance)
+        taps = np.round(part.taps + changes * TAP_STEP, 12)
+        part = solve_state(grid, part._replace(taps=taps), tolerance=tolerance)
         put(state, rows, part._replace(iterations=part.iterations + spent))
     state.converged[rows] = False
     return state
