@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gridray.cli import main
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import GridRayError
 from gridray.evaluation.report import ReportData, VoltageProfile, write_report
@@ -129,3 +130,10 @@ def test_page_holds_tables_plots_and_verdict(tmp_path: Path, utility: EpisodeTab
     assert "It holds." in html
     assert f"{utility.returns.mean():.2f}" in html
     assert [file.name for file in page.parent.iterdir()] == ["index.html"]
+
+
+def test_missing_task_file_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "droop", "--config", str(tmp_path / "none.yaml")])
+    assert stop.value.code == 1
+    assert "none.yaml' cannot be read" in capsys.readouterr().err

@@ -57,7 +57,10 @@ def command(  # noqa: PLR0917
 
 def _task_config(policies: list[str], config: Path | None) -> dict[str, Any]:
     if config is not None:
-        data = yaml.safe_load(config.read_text(encoding="utf-8"))
+        try:
+            data = yaml.safe_load(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"'{config}' cannot be read as YAML ({error}): give a file of task settings.") from error
         if not isinstance(data, dict):
             raise ConfigError(f"'{config}' holds no mapping of task settings: give keys such as feeder: ieee34.")
         return data
@@ -94,10 +97,17 @@ def _write(folder: Path, task: Task, tables: dict[str, EpisodeTable]) -> None:
     best = max(tables, key=lambda name: float(tables[name].returns.mean()))
     data = ReportData(
         title=f"Policies on {task.feeder.name}",
-        verdict=[f"The highest mean return over {len(tables[best].day)} held-out days has {best}."],
+        verdict=[_against(best, name, tables) for name in tables if name != best],
         tables={task.feeder.name: tables},
         curves={},
         profiles=(),
         facts={"task": task.name, **{key: str(value) for key, value in task.config_dict().items()}},
     )
     write_report(folder, data)
+
+
+def _against(best: str, other: str, tables: dict[str, EpisodeTable]) -> str:
+    """Compare the highest mean return with another by paired days, and claim no more than the interval does."""
+    gain = paired_difference(tables[best].returns, tables[other].returns)
+    word = "is above" if gain.low > 0.0 else "is not clearly different from"
+    return f"Return of {best} {word} that of {other}: {gain.mean:+.2f} a day ({gain.low:+.2f} to {gain.high:+.2f})."

@@ -33,6 +33,7 @@ COLUMNS = (
     ("tap_operations", "tap steps/day", 1.0, 1),
     ("capacitor_operations", "capacitor operations/day", 1.0, 2),
     ("curtailed_kwh", "curtailed, kWh/day", 1.0, 1),
+    ("unconverged_share", "steps without a power-flow solution, %", 100.0, 2),
 )
 """Indicator, heading, factor and decimals of the tables."""
 
