@@ -106,7 +106,7 @@ def test_state_of_charge_never_leaves_its_range_and_energy_is_kept() -> None:
         actions[0, battery_kw] = rng.choice([-1.0, 1.0])
         task.step(state, actions)
         kw = state.kw[-1, 0]
-        stored = (state.soc - before)[0, 0] * task.feeder.inverters[-1].kwh
+        stored = (state.soc - before)[0, 0] * task.feeder.generators[-1].kwh
         assert stored == pytest.approx(-kw / 0.95 if kw > 0 else -kw * 0.95, abs=1e-9)
         assert 0.0 <= state.soc[0, 0] <= 1.0
 
@@ -118,7 +118,7 @@ def test_inverters_stay_within_their_rating() -> None:
     rng = np.random.default_rng(0)
     for _ in range(24):
         task.step(state, rng.choice([-1.0, 1.0], (8, len(task.action_channels))).astype(np.float32))
-        assert (np.hypot(state.kw, state.kvar) <= task.grid.inverter_kva[:, None] + 1e-9).all()
+        assert (np.hypot(state.kw, state.kvar) <= task.grid.generator_kva[:, None] + 1e-9).all()
 
 
 def test_more_reactive_power_raises_voltage() -> None:

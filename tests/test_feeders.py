@@ -14,7 +14,7 @@ import yaml
 
 import gridray.feeders
 from gridray.errors import FeederError
-from gridray.feeders.components import Capacitor, Inverter
+from gridray.feeders.components import Capacitor, Generator
 from gridray.feeders.library import feeder_names, load_feeder
 from gridray.feeders.validate import validate
 
@@ -156,9 +156,9 @@ def test_missing_phase_is_named(ieee13: Feeder) -> None:
     capacitor = Capacitor(name="c", bus="645", phases=(1,), connection="wye", kv=2.4, kvar=50.0)
     with pytest.raises(FeederError, match=r"Capacitor 'c' is at bus '645', which has no phase \[1\]"):
         validate(replace(ieee13, capacitors=(capacitor,)))
-    inverter = Inverter(name="pv1", kind="pv", bus="611", phases=(1, 2, 3), kv=4.16, kva=10.0, kw=8.0)
-    with pytest.raises(FeederError, match=r"Inverter 'pv1' is at bus '611'"):
-        validate(ieee13.with_inverters((inverter,)))
+    inverter = Generator(name="pv1", kind="pv", bus="611", phases=(1, 2, 3), kv=4.16, kva=10.0, kw=8.0)
+    with pytest.raises(FeederError, match=r"Generator 'pv1' is at bus '611'"):
+        validate(ieee13.with_generators((inverter,)))
 
 
 def test_island_is_named(ieee13: Feeder) -> None:

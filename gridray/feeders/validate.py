@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOAD_MODELS = (1, 2, 4, 5)
 KV_TOLERANCE = 0.15
 SQRT3 = 3.0**0.5
-ELEMENT_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "inverters")
+ELEMENT_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "generators")
 
 
 def validate(feeder: Feeder) -> None:
@@ -127,7 +127,7 @@ def _regulators(feeder: Feeder) -> Iterator[str]:
 
 def _shunts(feeder: Feeder) -> Iterator[str]:
     nodes = _nodes(feeder)
-    for kind in ("capacitors", "loads", "inverters"):
+    for kind in ("capacitors", "loads", "generators"):
         for item in getattr(feeder, kind):
             what = f"{kind[:-1].capitalize()} '{item.name}'"
             yield from _phases(what, item.phases)

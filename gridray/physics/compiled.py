@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gridray.feeders.components import Inverter, Load, RegulatorControl
+    from gridray.feeders.components import Generator, Load, RegulatorControl
     from gridray.feeders.feeder import Feeder
     from gridray.physics.admittance import Primitive
 
@@ -70,7 +70,7 @@ class CompiledFeeder(NamedTuple):
     source_e: complex128 [S], its inner voltage, pu.
     capacitor_branch: (place [K], place or -1 [K], admittance pu complex128 [K], capacitor index [K]).
     no_load_v: float64 [N, 2], voltages without loads, in elimination order, pu.
-    Loads and inverters: nominal power in kW, kvar, in the order of their names; inverter_kva ratings.
+    Loads and generators: nominal power in kW, kvar, in the order of their names; generator_kva ratings.
     """
 
     name: str
@@ -85,8 +85,8 @@ class CompiledFeeder(NamedTuple):
     load_names: tuple[str, ...]
     load_kw: NDArray[np.float64]
     load_kvar: NDArray[np.float64]
-    inverter_names: tuple[str, ...]
-    inverter_kva: NDArray[np.float64]
+    generator_names: tuple[str, ...]
+    generator_kva: NDArray[np.float64]
     sensing: Sensing
     source_node: NDArray[np.int64]
     source_y: NDArray[np.complex128]
@@ -140,8 +140,8 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
         load_names=tuple(load.name for load in feeder.loads),
         load_kw=np.array([load.kw for load in feeder.loads]),
         load_kvar=np.array([load.kvar for load in feeder.loads]),
-        inverter_names=tuple(inverter.name for inverter in feeder.inverters),
-        inverter_kva=np.array([inverter.kva for inverter in feeder.inverters]),
+        generator_names=tuple(generator.name for generator in feeder.generators),
+        generator_kva=np.array([generator.kva for generator in feeder.generators]),
         sensing=_sensing(feeder, [t.name for t in taps], primitives, index, base_v),
         source_node=source_node,
         source_y=source_y,
@@ -177,11 +177,11 @@ def _base_voltages(
 
 
 def _branches(feeder: Feeder, index: dict[tuple[str, int], int], base_v: NDArray[np.float64]) -> dict[str, list[float]]:
-    """List the two-node branches of loads, then inverters, nodes in field order."""
+    """List the two-node branches of loads, then generators, nodes in field order."""
     columns: dict[str, list[float]] = {
         key: [] for key in ("from", "to", "item", "share", "base", "exponent_p", "exponent_q", "vmin", "vmax")
     }
-    items: list[Load | Inverter] = [*feeder.loads, *feeder.inverters]
+    items: list[Load | Generator] = [*feeder.loads, *feeder.generators]
     for item_index, item in enumerate(items):
         terminals = [index[item.bus, phase] for phase in item.phases]
         ends, rated_v = _branch_ends(item, terminals)
@@ -201,7 +201,7 @@ def _branches(feeder: Feeder, index: dict[tuple[str, int], int], base_v: NDArray
     return columns
 
 
-def _branch_ends(item: Load | Inverter, terminals: list[int]) -> tuple[list[tuple[int, int]], float]:
+def _branch_ends(item: Load | Generator, terminals: list[int]) -> tuple[list[tuple[int, int]], float]:
     """Return the (from, to) nodes of an item's branches, to = -1 for ground, and their rated voltage in V."""
     is_delta = getattr(item, "connection", "wye") == "delta"
     if not is_delta:
@@ -363,7 +363,7 @@ def _no_load_voltages(grid: CompiledFeeder) -> NDArray[np.float64]:
     """Solve the network without loads: a linear problem, exact after one iteration from anywhere."""
     v = np.zeros((grid.num_nodes, 2, 1))
     v[:, 0] = 1.0
-    zero = np.zeros((len(grid.load_names) + len(grid.inverter_names), 1))
+    zero = np.zeros((len(grid.load_names) + len(grid.generator_names), 1))
     u = np.concatenate((1.0 / grid.nominal_taps, grid.nominal_capacitor_states))[:, None]
     newton(grid.network, zero, zero, u, v, 1e-9, 5)
     return v[:, :, 0].copy()

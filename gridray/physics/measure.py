@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PowerBalance(NamedTuple):
     """Complex powers of E environments, kW + j kvar, complex128 [E].
 
-    source: into the feeder; items: drawn by loads and inverters; losses: in lines and transformers.
+    source: into the feeder; items: drawn by loads and generators; losses: in lines and transformers.
     """
 
     source: NDArray[np.complex128]

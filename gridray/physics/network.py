@@ -32,7 +32,7 @@ class Network(NamedTuple):
     branch_from: int64 [B], node the load branch hangs on.
     branch_to: int64 [B], its other node, -1 for ground.
     branch_blocks: int64 [B, 3], blocks (to, to), (from, to), (to, from); -1 without a second node.
-    branch_item: int64 [B], load or inverter (inverters after loads) whose power the branch carries.
+    branch_item: int64 [B], load or generator (generators after loads) whose power the branch carries.
     branch_share: float64 [B], share of the item's power.
     branch_base: float64 [B], rated voltage of the branch, pu.
     branch_exponent_p: int64 [B], P varies as v to this power within the limits.

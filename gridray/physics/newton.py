@@ -38,7 +38,7 @@ def newton(  # noqa: PLR0913, PLR0917
 
     Args:
         net: the feeder.
-        p: active power of loads and inverters at rated voltage, pu, [num_items, num_envs].
+        p: active power of loads and generators at rated voltage, pu, [num_items, num_envs].
         q: reactive power likewise.
         u: controls, [num_controls, num_envs].
         v: node voltages, pu, [N, 2, num_envs].

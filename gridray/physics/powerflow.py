@@ -21,7 +21,7 @@ KW_PER_PU = BASE_VA / 1e3
 class GridState(NamedTuple):
     """What the solver reads and returns, for E environments; the only thing that changes.
 
-    items_kw, items_kvar: float64 [num_loads + num_inverters, E], power drawn at rated voltage (inverters negative).
+    items_kw, items_kvar: float64 [num_loads + num_generators, E], power drawn at rated voltage (generators negative).
     taps: float64 [num_taps, E], pu; capacitor_states: float64 [num_capacitors, E], 0 or 1.
     v: float64 [N, 2, E], voltages in elimination order, pu; iterations int64 [E]; converged bool [E].
     """
@@ -40,8 +40,8 @@ def solve(  # noqa: PLR0913
     *,
     load_kw: ArrayLike | None = None,
     load_kvar: ArrayLike | None = None,
-    inverter_kw: ArrayLike | None = None,
-    inverter_kvar: ArrayLike | None = None,
+    generator_kw: ArrayLike | None = None,
+    generator_kvar: ArrayLike | None = None,
     taps: ArrayLike | None = None,
     capacitor_states: ArrayLike | None = None,
     tolerance: float = 1e-8,
@@ -53,8 +53,8 @@ def solve(  # noqa: PLR0913
         grid: the compiled feeder.
         load_kw: active power of the loads at rated voltage; default nominal.
         load_kvar: reactive power likewise.
-        inverter_kw: active power injected by the inverters; default 0.
-        inverter_kvar: reactive power likewise.
+        generator_kw: active power injected by the generators; default 0.
+        generator_kvar: reactive power likewise.
         taps: regulator taps, pu; default nominal.
         capacitor_states: 1 closed, 0 open; default nominal.
         tolerance: largest last correction of a voltage, pu.
@@ -68,8 +68,8 @@ def solve(  # noqa: PLR0913
     columns = {
         "load_kw": (load_kw, grid.load_kw),
         "load_kvar": (load_kvar, grid.load_kvar),
-        "inverter_kw": (inverter_kw, np.zeros(len(grid.inverter_names))),
-        "inverter_kvar": (inverter_kvar, np.zeros(len(grid.inverter_names))),
+        "generator_kw": (generator_kw, np.zeros(len(grid.generator_names))),
+        "generator_kvar": (generator_kvar, np.zeros(len(grid.generator_names))),
         "taps": (taps, grid.nominal_taps),
         "capacitor_states": (capacitor_states, grid.nominal_capacitor_states),
     }
@@ -80,8 +80,8 @@ def solve(  # noqa: PLR0913
             raise ConfigError(f"{name} has {len(array)} rows but another array has {num_envs}: give both the same.")
     by_item = {name: np.broadcast_to(a, (num_envs, a.shape[1])).T for name, a in arrays.items()}
     state = GridState(
-        items_kw=np.concatenate((by_item["load_kw"], -by_item["inverter_kw"])),
-        items_kvar=np.concatenate((by_item["load_kvar"], -by_item["inverter_kvar"])),
+        items_kw=np.concatenate((by_item["load_kw"], -by_item["generator_kw"])),
+        items_kvar=np.concatenate((by_item["load_kvar"], -by_item["generator_kvar"])),
         taps=by_item["taps"].copy(),
         capacitor_states=by_item["capacitor_states"].copy(),
         v=np.repeat(grid.no_load_v[:, :, None], num_envs, axis=2),

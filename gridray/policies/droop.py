@@ -31,7 +31,7 @@ class Droop:
         names = [channel.name for channel in task.observation_channels]
         self._inverters = [
             (inverter.name, [names.index(f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases])
-            for inverter in task.feeder.inverters
+            for inverter in task.feeder.generators
         ]
         self._reactive = {channel.name: channel.high for channel in task.action_channels}
 

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from gridray.errors import ConfigError
-from gridray.feeders.components import Inverter
+from gridray.feeders.components import Generator
 
 if TYPE_CHECKING:
     from gridray.feeders.feeder import Feeder
@@ -26,7 +26,7 @@ def site_inverters(
     battery_kw: float,
     num_batteries: int,
     battery_hours: float,
-) -> tuple[tuple[Inverter, ...], tuple[Inverter, ...]]:
+) -> tuple[tuple[Generator, ...], tuple[Generator, ...]]:
     """Return PV and battery inverters of equal size at three-phase buses spread along the feeder.
 
     Sites depend on the feeder alone, so that utilities with the same feeder have the same devices in other sizes:
@@ -45,9 +45,9 @@ def site_inverters(
     batteries, pv = picked[:num_batteries], picked[num_batteries:]
     kv = _bus_kv(feeder)
 
-    def inverter(kind: str, bus: str, kw: float, hours: float) -> Inverter:
+    def inverter(kind: str, bus: str, kw: float, hours: float) -> Generator:
         size = max(kw, 1e-3)
-        return Inverter(
+        return Generator(
             name=f"{kind}{bus}",
             kind="pv" if kind == "pv" else "battery",
             bus=bus,

@@ -119,13 +119,13 @@ class VoltVar:
             num_batteries=config.num_batteries,
             battery_hours=config.battery_hours,
         )
-        self.feeder = published.with_inverters((*pv, *batteries))
+        self.feeder = published.with_generators((*pv, *batteries))
         self.grid = compile_feeder(self.feeder)
         self.num_steps = 24 * 60 // config.step_minutes
         self._nominal_kw = nominal_kw
         self._num_pv, self._num_batteries = len(pv), len(batteries)
-        self._rated_kw = np.array([inverter.kw for inverter in self.feeder.inverters])
-        self._kva = self.grid.inverter_kva
+        self._rated_kw = np.array([inverter.kw for inverter in self.feeder.generators])
+        self._kva = self.grid.generator_kva
         self._kwh = np.array([battery.kwh for battery in batteries])
         self._load_kw = self.grid.load_kw * config.load_scale
         self._load_kvar = self.grid.load_kvar * config.load_scale
@@ -153,7 +153,7 @@ class VoltVar:
     def new_state(self, num_envs: int) -> VoltVarState:
         """Return a state to be filled by `reset`."""
         grid = self.grid
-        num_items = len(grid.load_names) + len(grid.inverter_names)
+        num_items = len(grid.load_names) + len(grid.generator_names)
         return VoltVarState(
             day=np.zeros(num_envs, dtype=np.int64),
             t=np.zeros(num_envs, dtype=np.int64),
@@ -167,8 +167,8 @@ class VoltVar:
                 converged=np.ones(num_envs, dtype=np.bool_),
             ),
             available_kw=np.zeros((self._num_pv, num_envs)),
-            kw=np.zeros((len(grid.inverter_names), num_envs)),
-            kvar=np.zeros((len(grid.inverter_names), num_envs)),
+            kw=np.zeros((len(grid.generator_names), num_envs)),
+            kvar=np.zeros((len(grid.generator_names), num_envs)),
             soc=np.full((self._num_batteries, num_envs), 0.5),
             interval_v=np.ones((num_envs, grid.num_nodes)),
         )
@@ -304,7 +304,7 @@ class VoltVar:
 
     def _observation_channels(self) -> tuple[ObservationChannel, ...]:
         grid = self.grid
-        pv, batteries = grid.inverter_names[: self._num_pv], grid.inverter_names[self._num_pv :]
+        pv, batteries = grid.generator_names[: self._num_pv], grid.generator_names[self._num_pv :]
         power = 1.0 / self._nominal_kw
         return (
             *(ObservationChannel(f"vmag_pu.{node}", "pu", 1.0, 20.0) for node in grid.node_names),
@@ -332,7 +332,7 @@ class VoltVar:
             for name in grid.tap_names
         ]
         channels += [ActionChannel(f"capacitor.{name}.state", "1", 0.0, 1.0, "switch") for name in grid.capacitor_names]
-        for index, (name, kva) in enumerate(zip(grid.inverter_names, self._kva, strict=True)):
+        for index, (name, kva) in enumerate(zip(grid.generator_names, self._kva, strict=True)):
             is_pv = index < self._num_pv
             kind, rated = ("pv" if is_pv else "battery"), float(self._rated_kw[index])
             reactive = REACTIVE_SHARE * float(kva)
