@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gridray.feeders.feeder import Feeder
 
 KM_PER_MILE = 1.609344
-SIZES = (20, 30, 99, 100, 300, 1000)
+SIZES = (20, 30, 99, 100, 300, 1000, 5000)
 
 
 def nodes(feeder: Feeder) -> set[tuple[str, int]]:

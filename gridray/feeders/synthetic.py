@@ -224,8 +224,8 @@ def _impedances() -> dict[str, list[list[complex]]]:
 
 
 def _source(kva: float) -> Source:
-    """Return a source of 20 times the load's kVA, at least 1000 MVA, X1/R1 10, at short circuit."""
-    x = KV_SOURCE**2 / max(1000.0, kva * 0.02)
+    """Return a source of 50 times the load's kVA, at least 1000 MVA, X1/R1 10, at short circuit."""
+    x = KV_SOURCE**2 / max(1000.0, kva * 0.05)
     return Source(
         bus="source", kv=KV_SOURCE, pu=1.03, angle_deg=30.0, r1_ohm=0.1 * x, x1_ohm=x, r0_ohm=0.3 * x, x0_ohm=1.5 * x
     )
