@@ -41,7 +41,7 @@ class Element:
         """Return a finite number; 1.0 and a problem if there is none and no default."""
         value = self.row.get(key, default)
         try:
-            number = float(value)  # type: ignore[arg-type]
+            number = float(value)
         except (TypeError, ValueError):
             number = math.nan
         if math.isfinite(number):

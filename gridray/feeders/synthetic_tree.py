@@ -91,10 +91,10 @@ def grow(num_nodes: int, heading: float, rng: Generator) -> Tree:
         heading += TURN * rng.standard_normal()
         tree.trunk.append(tree.add(tree.trunk[-1], ALL_PHASES, "line", TRUNK_KM * (0.5 + rng.random()), heading))
         left -= 3
-        for kind, steps in (("regulator", regulated), ("switch", switched - regulated)):
-            if step in steps and left >= 12:
-                tree.trunk.append(tree.add(tree.trunk[-1], ALL_PHASES, kind, 0.001, heading))
-                left -= 3
+        kind: Kind = "regulator" if step in regulated else "switch"
+        if step in regulated | switched and left >= 12:
+            tree.trunk.append(tree.add(tree.trunk[-1], ALL_PHASES, kind, 0.001, heading))
+            left -= 3
     _add_laterals(tree, [bus for bus in tree.trunk if bus > 1], left, 2.0 + num_nodes**0.3, rng)
     return tree
 
