@@ -22,7 +22,7 @@ from gridray.feeders.line_constants import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-11
 WIRE = Conductor(
     x_m=0.0, h_m=9.0, r_ac_ohm_per_m=1.9e-4, r_dc_ohm_per_m=1.85e-4, gmr_m=7.4e-3, radius_m=9.2e-3
 )  # About 336 kcmil ACSR.
@@ -69,6 +69,8 @@ GEOMETRIES = {
     "concentric neutral and bare": (_at(CN_CORE, *TRENCH) + BARE_IN_TRENCH, 3),
     "concentric neutral, one": (_at(CN_CORE, TRENCH[0]), 1),
     "concentric neutral, one and bare": (_at(CN_CORE, TRENCH[0]) + BARE_IN_TRENCH, 1),
+    "concentric neutrals, touching": (_at(CN_CORE, (0.0, -1.0), (0.033, -1.0), (0.0165, -1.0286)), 3),
+    "concentric neutral as neutral": (_at(CN_CORE, *TRENCH), 2),
     "concentric neutral, positive depth": (_at(CN_CORE, *((x, -h) for x, h in TRENCH)), 3),
     "tape shield, three": (_at(TS_CORE, *TRENCH), 3),
     "tape shield and bare": (_at(TS_CORE, *TRENCH) + BARE_IN_TRENCH, 3),
@@ -137,8 +139,7 @@ def _error(ours: LineMatrices, theirs: LineMatrices) -> float:
 
 
 @pytest.mark.parametrize("reduce", [True, False], ids=["reduced", "full"])
-@pytest.mark.parametrize("rho", [100.0, 7.3, 2500.0])
-@pytest.mark.parametrize("frequency_hz", [50.0, 60.0])
+@pytest.mark.parametrize(("frequency_hz", "rho"), [(60.0, 100.0), (50.0, 7.3), (50.0, 2500.0)])
 @pytest.mark.parametrize("earth_model", get_args(EarthModel))
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_matrices_equal_opendss(
@@ -191,6 +192,19 @@ def test_order_of_phases_permutes_matrices(name: str) -> None:
     np.testing.assert_allclose(permuted.r_ohm_per_km, line.r_ohm_per_km[index], rtol=1e-12)
     np.testing.assert_allclose(permuted.x_ohm_per_km, line.x_ohm_per_km[index], rtol=1e-12)
     np.testing.assert_allclose(permuted.c_nf_per_km, line.c_nf_per_km[index], rtol=1e-12)
+
+
+def test_mixed_cables_keep_each_its_own_capacitance() -> None:
+    mixed = [*_at(CN_CORE, TRENCH[0]), *_at(TS_CORE, TRENCH[1])]
+    line = line_constants(mixed, num_phases=2, frequency_hz=60.0)
+    alone = [line_constants([c], num_phases=1, frequency_hz=60.0).c_nf_per_km[0, 0] for c in mixed]
+    np.testing.assert_allclose(line.c_nf_per_km, np.diag(alone), rtol=1e-12)
+    assert np.linalg.eigvalsh(line.r_ohm_per_km).min() > 0.0
+
+
+def test_bare_phase_beside_cabled_neutral_is_refused() -> None:
+    with pytest.raises(FeederError, match="Conductor 1 is a bare phase among cables"):
+        line_constants(_at(WIRE, (0.0, 9.0)) + _at(CN_CORE, (1.0, 9.0)), num_phases=1, frequency_hz=60.0)
 
 
 def test_strands_without_semicon_raise_no_field_beyond_them() -> None:

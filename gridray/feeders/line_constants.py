@@ -103,7 +103,8 @@ def line_constants(
     """Compute a line's matrices from its conductors, phases first.
 
     Neutrals and shields of cables are always eliminated (grounded at both ends). Conductors beyond num_phases are
-    eliminated if `reduce`, else kept; of a cable among them only the core counts. If one phase is a cable, all are.
+    eliminated if `reduce`, else kept; of a cable among them only the core counts. If one conductor is a cable, all
+    phases are; concentric neutrals beside tape shields are as in DSS C-API 0.15 (0.14 refuses them).
 
     Raises:
         FeederError: the geometry is impossible; lists every problem.
@@ -144,7 +145,8 @@ def line_constants(
     return LineMatrices(
         r_ohm_per_km=z_ohm_per_km.real,
         x_ohm_per_km=z_ohm_per_km.imag,
-        c_nf_per_km=1e12 * c_f_per_m[:num_kept, :num_kept],
+        # OpenDSS keeps w C by its own two pi, and divides by a better one.
+        c_nf_per_km=1e12 * TWO_PI / (2.0 * np.pi) * c_f_per_m[:num_kept, :num_kept],
     )
 
 
@@ -153,7 +155,7 @@ def _problems(conductors: Sequence[Conductor], num_phases: int) -> list[str]:
     if not 1 <= num_phases <= len(conductors):
         return [f"Line has {num_phases} phases and {len(conductors)} conductors: give a conductor for each phase"]
     problems = []
-    has_cable = any(c.cable is not None for c in conductors[:num_phases])
+    has_cable = any(c.cable is not None for c in conductors)
     for i, c in enumerate(conductors, start=1):
         positive = {"gmr_m": c.gmr_m, "radius_m": c.radius_m, "r_ac_ohm_per_m": c.r_ac_ohm_per_m}
         positive |= {"r_dc_ohm_per_m": c.r_dc_ohm_per_m}
