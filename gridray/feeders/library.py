@@ -6,7 +6,7 @@ import difflib
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -25,7 +25,11 @@ from gridray.feeders.components import (
     Winding,
 )
 from gridray.feeders.feeder import Feeder
+from gridray.feeders.opendss import read_opendss
 from gridray.feeders.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KM_PER_MILE = 1.609344
 KM_PER_FOOT = 0.0003048
@@ -38,12 +42,18 @@ def feeder_names() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
-def load_feeder(name_or_path: str | Path) -> Feeder:
-    """Return a feeder of the package by name, or the one in a feeder file.
+def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Feeder:
+    """Return a feeder of the package by name, or the one in a feeder file or OpenDSS script (.dss).
+
+    commands: OpenDSS commands given after the script's own, before its first solve.
 
     Raises:
         FeederError: no such feeder, or its file is damaged or not valid; the message lists every problem.
     """
+    if str(name_or_path).lower().endswith(".dss"):
+        return read_opendss(_existing(name_or_path), commands)
+    if commands:
+        raise FeederError(f"'{name_or_path}' takes no commands: give the path of an OpenDSS script (.dss)")
     text, where = _read(name_or_path)
     try:
         # A safe loader with one rule more, which the linter cannot see.
@@ -81,19 +91,25 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
     name = str(name_or_path)
     if name in feeder_names():
         return (resources.files("gridray.feeders") / "data" / f"{name}.yaml").read_text("utf-8"), f"Feeder '{name}'"
-    path = Path(name)
-    if not path.is_file():
-        near = difflib.get_close_matches(name, feeder_names(), 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise FeederError(
-            f"There is no feeder or file '{name}': give one of {', '.join(feeder_names())} or a path.{hint}"
-        )
+    path = _existing(name)
     if path.stat().st_size > MAX_FILE_BYTES:
         raise FeederError(f"{path} has {path.stat().st_size} bytes: a feeder file has at most {MAX_FILE_BYTES}.")
     try:
         return path.read_text("utf-8"), str(path)
     except UnicodeDecodeError as error:
         raise FeederError(f"{path} is not UTF-8 text (byte {error.start}): give a YAML feeder file.") from error
+
+
+def _existing(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if not path.is_file():
+        name = str(name_or_path)
+        near = difflib.get_close_matches(name, feeder_names(), 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise FeederError(
+            f"There is no feeder or file '{name}': give one of {', '.join(feeder_names())} or a path.{hint}"
+        )
+    return path
 
 
 def _explain(where: str, error: ValidationError) -> str:

@@ -28,10 +28,25 @@ def validate(feeder: Feeder) -> None:
     Raises:
         FeederError: the message lists every problem with the element, the value, the rule and the remedy.
     """
-    problems = [*_names(feeder), *_voltages(feeder), *_lines(feeder), *_transformers(feeder), *_regulators(feeder)]
-    problems += _shunts(feeder)
+    problems = [*_names(feeder), *_voltages(feeder), *_codes(feeder), *_lines(feeder), *_transformers(feeder)]
+    problems += [*_regulators(feeder), *_shunts(feeder)]
     if not problems:
         problems += _connection(feeder)
+    _report(feeder, problems)
+
+
+def validate_read(feeder: Feeder) -> None:
+    """Check what must hold of any model read from elsewhere: names, line codes, and what controls point at.
+
+    Utilities' models have islands, further node numbers, voltages off their base and two-phase deltas; they pass.
+
+    Raises:
+        FeederError: the message lists every problem with the element, the value, the rule and the remedy.
+    """
+    _report(feeder, [*_names(feeder), *_codes(feeder), *_regulators(feeder)])
+
+
+def _report(feeder: Feeder, problems: list[str]) -> None:
     if problems:
         raise FeederError(f"Feeder '{feeder.name}' has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
 
@@ -68,8 +83,7 @@ def _voltages(feeder: Feeder) -> Iterator[str]:
             )
 
 
-def _lines(feeder: Feeder) -> Iterator[str]:
-    codes = {code.name: code for code in feeder.line_codes}
+def _codes(feeder: Feeder) -> Iterator[str]:
     for code in feeder.line_codes:
         sizes = {len(code.r_ohm_per_km), len(code.x_ohm_per_km), len(code.c_nf_per_km)}
         values = [v for m in (code.r_ohm_per_km, code.x_ohm_per_km, code.c_nf_per_km) for row in m for v in row]
@@ -77,6 +91,10 @@ def _lines(feeder: Feeder) -> Iterator[str]:
             yield f"Line code '{code.name}' has r, x, b of unlike size: give lower triangles of 1, 2 or 3 rows."
         elif np.linalg.matrix_rank(np.array(code.r_ohm_per_km) + 1j * np.array(code.x_ohm_per_km)) < max(sizes):
             yield f"Line code '{code.name}' has an impedance that cannot be inverted: give each phase r or x above 0."
+
+
+def _lines(feeder: Feeder) -> Iterator[str]:
+    codes = {code.name: code for code in feeder.line_codes}
     for line in feeder.lines:
         yield from _phases(f"Line '{line.name}'", line.phases)
         if not 0.0 < line.length_km < math.inf:
@@ -95,7 +113,7 @@ def _lines(feeder: Feeder) -> Iterator[str]:
 
 def _transformers(feeder: Feeder) -> Iterator[str]:
     for transformer in feeder.transformers:
-        first, second = transformer.windings
+        first = transformer.windings[0]
         for number, winding in enumerate(transformer.windings, 1):
             yield from _phases(f"Winding {number} of transformer '{transformer.name}'", winding.phases)
             if winding.connection == "delta" and len(winding.phases) != 3:
@@ -103,11 +121,12 @@ def _transformers(feeder: Feeder) -> Iterator[str]:
                     f"Winding {number} of transformer '{transformer.name}' is a delta on {len(winding.phases)} "
                     "phases: give three."
                 )
-        if len(first.phases) != len(second.phases):
-            yield (
-                f"Transformer '{transformer.name}' has {len(first.phases)} phases on one side and "
-                f"{len(second.phases)} on the other: give as many."
-            )
+        for second in transformer.windings[1:]:
+            if len(first.phases) != len(second.phases):
+                yield (
+                    f"Transformer '{transformer.name}' has {len(first.phases)} phases on one side and "
+                    f"{len(second.phases)} on the other: give as many."
+                )
 
 
 def _regulators(feeder: Feeder) -> Iterator[str]:

@@ -1,0 +1,124 @@
+"""Read an OpenDSS model as a feeder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gridray.errors import FeederError
+from gridray.feeders.feeder import Feeder
+from gridray.feeders.opendss import controls, lines, loads, machines, shapes, shunts, sources, transformers
+from gridray.feeders.opendss.files import Folder
+from gridray.feeders.opendss.model import Model
+from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED
+from gridray.feeders.opendss.script import MAX_PROBLEMS, Script
+from gridray.feeders.validate import validate_read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gridray.feeders.components import Winding
+
+
+def read_opendss(path: Path, commands: Sequence[str] = ()) -> Feeder:
+    """Return the feeder that an OpenDSS script describes at its first solve, after further commands.
+
+    Raises:
+        FeederError: the script is damaged or says what GridRay cannot represent; the message lists it all.
+    """
+    model = Model()
+    script = Script(model, Folder(path))
+    script.run_line(f'redirect "{path.name}"', str(path))
+    script.is_solved = False
+    for number, command in enumerate(commands, 1):
+        script.run_line(command, f"commands:{number}")
+    feeder = None if model.problems else _feeder(model)
+    if model.problems or feeder is None:
+        shown = model.problems[:MAX_PROBLEMS]
+        more = len(model.problems) - len(shown)
+        raise FeederError(
+            f"{path} has {len(model.problems)} problem(s):\n  "
+            + "\n  ".join(shown)
+            + (f"\n  and {more} more" if more else "")
+        )
+    validate_read(feeder)
+    return feeder
+
+
+def _feeder(model: Model) -> Feeder | None:
+    if not model.has_circuit:
+        model.problems.append("there is no circuit: start with New Circuit.name")
+        return None
+    _other_classes(model)
+    source = sources.convert(model)
+    all_lines, codes = lines.convert(model)
+    all_transformers = transformers.convert(model)
+    regulators, capacitor_controls = controls.convert(model)
+    capacitors, reactors = shunts.convert(model)
+    all_loads, neutrals = loads.convert(model)
+    generators, idling = machines.convert(model)
+    named = [(item.daily, item.yearly) for item in all_loads] + [(item.daily, item.yearly) for item in generators]
+    used = {name for pair in named for name in pair if name}
+    all_shapes = shapes.convert(model, used)
+    if source is None or model.problems:
+        return None
+    return _with_places(
+        model,
+        Feeder(
+            name=model.name,
+            frequency_hz=model.frequency_hz,
+            base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
+            source=source,
+            line_codes=tuple(codes),
+            lines=tuple(all_lines),
+            transformers=tuple(all_transformers),
+            regulators=tuple(regulators),
+            capacitors=tuple(capacitors),
+            loads=(*all_loads, *idling),
+            generators=tuple(generators),
+            reactors=(*reactors, *neutrals),
+            capacitor_controls=tuple(capacitor_controls),
+            shapes=tuple(all_shapes),
+        ),
+    )
+
+
+def _with_places(model: Model, feeder: Feeder) -> Feeder:
+    buses = {feeder.source.bus}
+    for line in feeder.lines:
+        buses |= {line.from_bus, line.to_bus}
+    for transformer in feeder.transformers:
+        buses |= {winding.bus for winding in transformer.windings}
+    buses |= {reactor.to_bus or reactor.bus for reactor in feeder.reactors}
+    unknown = [bus for bus in model.bus_xy if bus not in buses]
+    if unknown:
+        model.notes.append(f"coordinates of {len(unknown)} buses that nothing connects are left out ({unknown[0]} ...)")
+    bus_xy = tuple((bus, *xy) for bus, xy in model.bus_xy.items() if bus in buses)
+    return replace(feeder, bus_xy=bus_xy, notes=model.all_notes())
+
+
+def _other_classes(model: Model) -> None:
+    for cls in HARMLESS:
+        for item in model.of(cls):
+            model.leave_out(f"{cls} is left out", item.where)
+    for cls in UNSUPPORTED:
+        for item in model.of(cls):
+            if cls == "swtcontrol" and not any(str(value).startswith("o") for value in item.v.values()):
+                model.leave_out("swtcontrol of a closed switch is left out", item.where)
+            else:
+                model.problems.append(f"{item.where}: {item.title}: GridRay has no {cls}: take it out or disable it")
+    for cls, items in model.elements.items():
+        disabled = [item for item in items.values() if not item.v.get("enabled", True)]
+        if disabled and cls not in HARMLESS:
+            model.notes.append(f"{disabled[0].where}: {len(disabled)} disabled {cls} left out ({disabled[0].name} ...)")
+
+
+def _rated_kv(source_kv: float, windings: list[Winding]) -> tuple[float, ...]:
+    """Return the distinct line-to-line voltages of the source and the windings, where the script lists none."""
+    bases = [source_kv]
+    for winding in windings:
+        kv = winding.kv * (3.0**0.5 if winding.connection == "wye" and len(winding.phases) == 1 else 1.0)
+        if not any(abs(kv - base) < 0.05 * base for base in bases):
+            bases.append(kv)
+    return tuple(sorted(bases, reverse=True))

@@ -1,0 +1,186 @@
+"""Transformers, their codes, and autotransformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gridray.feeders.components import Transformer, Winding
+from gridray.feeders.opendss.lexer import ScriptError
+from gridray.feeders.opendss.model import Element, Model, bus_and_nodes, connection
+
+Values = dict[str, Any]
+
+MAX_WINDINGS = 20
+_ONE = {"bus": "bus", "conn": "conn", "kv": "kv", "kva": "kva", "tap": "tap", "%r": "r", "rneut": "rneut"}
+_ONE |= {"xneut": "xneut", "maxtap": "maxtap", "mintap": "mintap", "numtaps": "numtaps"}
+_ALL = {"buses": "bus", "conns": "conn", "kvs": "kv", "kvas": "kva", "taps": "tap", "%rs": "r"}
+_REACTANCES = {"xhl": "x12", "xhx": "x12", "x12": "x12", "xht": "x13", "x13": "x13", "xlt": "x23", "xxt": "x23"}
+_REACTANCES |= {"x23": "x23"}
+_SHARED = ("phases", "x12", "x13", "x23", "%noloadloss", "%imag", "ppm_antifloat")
+
+
+def defaults(_: Model) -> Values:
+    """Return OpenDSS's default transformer."""
+    return {
+        "phases": 3,
+        "wdg": 1,
+        "windings_": [_winding(), _winding()],
+        "x12": 7.0,
+        "x13": 35.0,
+        "x23": 30.0,
+        "%noloadloss": 0.0,
+        "%imag": 0.0,
+        "ppm_antifloat": 1.0,
+        "leadlag": "lag",
+        "enabled": True,
+    }
+
+
+def auto_defaults(model: Model) -> Values:
+    """Return OpenDSS's default autotransformer."""
+    values = defaults(model)
+    values.update(x12=10.0, x13=35.0, x23=30.0)
+    values["windings_"][0].update(conn="series", kv=115.0)
+    return values
+
+
+def after(model: Model, item: Element, prop: str) -> None:  # noqa: C901
+    """Follow up a property of a transformer or its code."""
+    values = item.v
+    windings = values["windings_"]
+    if prop == "windings":
+        _resize(item, values["windings"])
+    elif prop == "wdg":
+        if not 1 <= values["wdg"] <= len(windings):
+            raise ScriptError(f"wdg={values['wdg']} of {len(windings)} windings: set windings first or correct it")
+    elif prop in _ONE:
+        value = connection(values["conn"]) if prop == "conn" else values[prop]
+        windings[values["wdg"] - 1][_ONE[prop]] = value
+        if prop == "kva" and (values["wdg"] == 1 or len(windings) == 2):
+            for winding in windings:
+                winding["kva"] = value
+    elif prop in _ALL:
+        _set_all(windings, prop, values[prop])
+    elif prop in _REACTANCES:
+        values[_REACTANCES[prop]] = values[prop]
+    elif prop == "xscarray":
+        values.update(zip(("x12", "x13", "x23"), values["xscarray"], strict=False))
+    elif prop == "%loadloss":
+        for winding in windings[:2]:
+            winding["r"] = values["%loadloss"] / 2.0
+    elif prop == "xfmrcode":
+        _fetch_code(model.find("xfmrcode", values["xfmrcode"]), values)
+
+
+def convert(model: Model) -> list[Transformer]:
+    """Return the transformers, autotransformers after them."""
+    converted = []
+    for item in (*model.of("transformer"), *model.of("autotrans")):
+        try:
+            converted.append(_transformer(item))
+        except ScriptError as error:
+            model.problems.append(f"{item.where}: {item.title}: {error}")
+    return converted
+
+
+def _transformer(item: Element) -> Transformer:
+    values = item.v
+    windings = values["windings_"]
+    if len(windings) not in {2, 3}:
+        raise ScriptError(f"it has {len(windings)} windings: GridRay knows two and three")
+    if values["phases"] > 3:
+        raise ScriptError(f"it has {values['phases']} phases: give 1 to 3")
+    if item.cls == "autotrans" and values["phases"] == 2:
+        raise ScriptError("it is an autotransformer of 2 phases: give 1 or 3")
+    return Transformer(
+        name=item.name,
+        windings=tuple(_converted(winding, values["phases"]) for winding in windings),
+        xhl_percent=values["x12"],
+        xht_percent=values["x13"] if len(windings) == 3 else 0.0,
+        xlt_percent=values["x23"] if len(windings) == 3 else 0.0,
+        no_load_loss_percent=values["%noloadloss"],
+        magnetizing_percent=values["%imag"],
+        antifloat_ppm=values["ppm_antifloat"],
+        high_side_lags=values["leadlag"].startswith(("le", "eu")),
+    )
+
+
+def _converted(winding: Values, n: int) -> Winding:
+    bus, nodes = bus_and_nodes(winding["bus"], n, n + 1)
+    if not bus:
+        raise ScriptError("a winding lacks its bus: give buses")
+    kind = winding["conn"]
+    phases, neutral = nodes[:n], nodes[n]
+    if kind == "delta" and n < 3:
+        if n == 2:
+            raise ScriptError("a delta winding of 2 phases: write it as two transformers of one phase")
+        if 0 in nodes:
+            kind = "wye"
+        else:
+            phases, neutral = nodes, 0
+    elif kind != "wye":
+        neutral = 0
+    if not (winding["kv"] > 0.0 and winding["kva"] > 0.0):
+        raise ScriptError(f"a winding has kv {winding['kv']:g} and kva {winding['kva']:g}: give values above 0")
+    if winding["tap"] == 0.0:
+        raise ScriptError("a winding has tap 0: give a ratio above 0")
+    has_impedance = neutral != 0 and kind == "wye" and winding["rneut"] >= 0.0
+    return Winding(
+        bus=bus,
+        phases=phases,
+        connection=kind,
+        kv=winding["kv"],
+        kva=winding["kva"],
+        r_percent=winding["r"],
+        tap=winding["tap"],
+        neutral=neutral,
+        neutral_r_ohm=winding["rneut"] if has_impedance else None,
+        neutral_x_ohm=winding["xneut"] if has_impedance else 0.0,
+        min_tap=winding["mintap"],
+        max_tap=winding["maxtap"],
+        num_taps=winding["numtaps"],
+    )
+
+
+def _winding() -> Values:
+    return {
+        "bus": "",
+        "conn": "wye",
+        "kv": 12.47,
+        "kva": 1000.0,
+        "tap": 1.0,
+        "r": 0.2,
+        "rneut": -1.0,
+        "xneut": 0.0,
+        "maxtap": 1.1,
+        "mintap": 0.9,
+        "numtaps": 32,
+    }
+
+
+def _resize(item: Element, count: int) -> None:
+    if not 1 <= count <= MAX_WINDINGS:
+        raise ScriptError(f"{count} windings: give 2 or 3")
+    values = item.v
+    if count != len(values["windings_"]):
+        values["windings_"] = [_winding() for _ in range(count)]
+        if item.cls == "autotrans":
+            values["windings_"][0].update(conn="series", kv=115.0)
+
+
+def _set_all(windings: list[Values], prop: str, given: tuple[Any, ...]) -> None:
+    if len(given) > len(windings):
+        raise ScriptError(f"{prop} has {len(given)} values for {len(windings)} windings: set windings first")
+    for winding, value in zip(windings, given, strict=False):
+        winding[_ALL[prop]] = connection(value) if prop == "conns" else value
+
+
+def _fetch_code(code: Element, values: Values) -> None:
+    count = len(code.v["windings_"])
+    buses = [winding["bus"] for winding in values["windings_"]]
+    values["windings_"] = [dict(winding) for winding in code.v["windings_"]]
+    if len(buses) == count:
+        for winding, bus in zip(values["windings_"], buses, strict=True):
+            winding["bus"] = bus
+    values.update({prop: code.v[prop] for prop in _SHARED})
+    values["wdg"] = 1
