@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -54,10 +55,15 @@ def convert(model: Model) -> tuple[list[Generator], list[Load]]:
     """Return the machines, and what batteries at rest draw, as loads."""
     machines: list[Generator] = []
     idling: list[Load] = []
+    names: set[str] = set()
     for cls, one in (("generator", _generator), ("pvsystem", _pv), ("storage", _battery)):
         for item in model.of(cls):
             try:
-                machines.append(one(model, item))
+                machine = one(model, item)
+                if item.name in names:
+                    machine = replace(machine, name=f"{cls}_{item.name}")
+                names.add(item.name)
+                machines.append(machine)
                 if cls == "storage":
                     idling.extend(_idling(item, machines[-1]))
             except ScriptError as error:
@@ -69,7 +75,7 @@ def _generator(model: Model, item: Element) -> Generator:
     values = item.v
     factor = model.generator_mult if not values.get("status", "v").startswith("f") else 1.0
     kw, kvar = values["kw"] * factor, values["kvar"] * factor
-    kva: float = values["kva"] if "kva" in values else abs(kw) * 1.2
+    kva: float = values["kva"] if "kva" in values else abs(kw) * 1.2 or 1.0
     return _machine(item, "generator", values, kw, kvar, kva)
 
 

@@ -90,8 +90,8 @@ def _transformer(item: Element) -> Transformer:
         raise ScriptError(f"it has {len(windings)} windings: GridRay knows two and three")
     if values["phases"] > 3:
         raise ScriptError(f"it has {values['phases']} phases: give 1 to 3")
-    if item.cls == "autotrans" and values["phases"] == 2:
-        raise ScriptError("it is an autotransformer of 2 phases: give 1 or 3")
+    if item.cls == "autotrans":
+        raise ScriptError("OpenDSS's autotransformer is not read yet: write it as a transformer of its two coils")
     return Transformer(
         name=item.name,
         windings=tuple(_converted(winding, values["phases"]) for winding in windings),
