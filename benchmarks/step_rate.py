@@ -25,7 +25,7 @@ REPEATS = 15
 
 
 def power_flow_us(name: str) -> float:
-    """Return the median time of one power flow with random loads and taps, from no load to 1e-8 pu, in us."""
+    """Return the median time of one power flow with random loads and taps, from the nominal state to 1e-8 pu, in us."""
     grid = compile_feeder(load_feeder(name))
     rng = np.random.default_rng(0)
     times = []

@@ -106,7 +106,7 @@ class ReportCounter(tune.Callback):
         trials: list[Trial],
         trial: Trial,
         result: dict[Any, Any],
-        **info: Any,  # noqa: ANN401  # Tune's signature
+        **info: Any,  # Tune's signature
     ) -> None:
         """Count one evaluation."""
         del iteration, trials, trial, result, info

@@ -135,7 +135,7 @@ def test_all_problems_are_reported_together(ieee13: Feeder) -> None:
     load, line = ieee13.loads[0], ieee13.lines[0]
     broken = replace(
         ieee13,
-        loads=(load, replace(load, model=3), replace(load, name="far", bus="999"), replace(load, name="hv", kv=41.6)),
+        loads=(load, replace(load, model=9), replace(load, name="far", bus="999"), replace(load, name="hv", kv=41.6)),
         lines=(replace(line, line_code="none"), replace(line, name="short", phases=(1, 2)), *ieee13.lines[1:]),
     )
     with pytest.raises(FeederError) as caught:
@@ -143,7 +143,7 @@ def test_all_problems_are_reported_together(ieee13: Feeder) -> None:
     text = str(caught.value)
     for part in (
         "2 of the loads are called '671'",
-        "model 3",
+        "model 9",
         "bus '999'",
         "Load 'hv' is rated 41.6 kV",
         "line code 'none'",

@@ -13,7 +13,8 @@ from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import CompiledFeeder, compile_feeder
 from gridray.physics.controls import settle
 from gridray.physics.measure import power_balance, voltages
-from gridray.physics.powerflow import GridState, solve
+from gridray.physics.powerflow import solve
+from gridray.physics.state import STATUSES, GridState
 
 
 class Controls(StrEnum):
@@ -37,7 +38,8 @@ def command(
     Example: gridray powerflow ieee123 --controls free
     """
     grid = compile_feeder(load_feeder(feeder))
-    state = solve(grid, load_kw=grid.load_kw * load_scale, load_kvar=grid.load_kvar * load_scale, tolerance=tolerance)
+    kw, kvar = grid.load_kw * load_scale, grid.load_kvar * load_scale
+    state = solve(grid, load_kw=kw, load_kvar=kvar, tolerance=tolerance).state
     if controls is Controls.FREE:
         state = settle(grid, state, tolerance=tolerance)
     result = describe(grid, state)
@@ -56,6 +58,7 @@ def describe(grid: CompiledFeeder, state: GridState) -> dict[str, Any]:
     volts = v * grid.node_base_v
     return {
         "converged": bool(state.converged[0]),
+        "status": STATUSES[state.status[0]],
         "iterations": int(state.iterations[0]),
         "source_kw": float(balance.source[0].real),
         "source_kvar": float(balance.source[0].imag),

@@ -19,7 +19,7 @@ ENV_IDS = {
 """Registered id -> (task, configuration)."""
 
 
-def make_env(task: str, **config: Any) -> GridEnv:  # noqa: ANN401
+def make_env(task: str, **config: Any) -> GridEnv:
     """Return a single environment of the named task."""
     return GridEnv(make_task(task, config))
 
@@ -31,7 +31,7 @@ def make_vector_env(
     return GridVectorEnv(make_task(task, config), num_envs, seed=seed)
 
 
-def make_registered_vector_env(task: str, num_envs: int = 1, **config: Any) -> GridVectorEnv:  # noqa: ANN401
+def make_registered_vector_env(task: str, num_envs: int = 1, **config: Any) -> GridVectorEnv:
     """Return environments as `gymnasium.make_vec` asks for them: the configuration as keywords."""
     return make_vector_env(task, config, num_envs, seed=None)
 

@@ -50,7 +50,7 @@ class Feeder:
         """Return the feeder with these generators in place of its own."""
         return replace(self, generators=generators)
 
-    def with_generator(  # noqa: PLR0913
+    def with_generator(
         self, *, name: str, bus: str, phases: int, kv: float, kw: float, kvar: float = 0.0, **more: Any
     ) -> Feeder:
         """Return a copy with one generator more at bus "645.2" (its nodes after the dot, else 1 to `phases`).
@@ -68,7 +68,7 @@ class Feeder:
             name=name, bus=bus, phases=phases, kv=kv, kw=kw, **{"kind": "pv", "kva": 1.1 * kw, **more}
         )
 
-    def with_battery(  # noqa: PLR0913
+    def with_battery(
         self, *, name: str, bus: str, phases: int, kv: float, kw: float, kwh: float, **more: Any
     ) -> Feeder:
         """Return a copy with one battery more, at rest; its kva is kw if not given."""
@@ -76,7 +76,7 @@ class Feeder:
             name=name, bus=bus, phases=phases, kv=kv, kw=kw, **{"kind": "battery", "kva": kw, "kwh": kwh, **more}
         )
 
-    def with_load(  # noqa: PLR0913
+    def with_load(
         self, *, name: str, bus: str, phases: int, kv: float, kw: float, kvar: float = 0.0, **more: Any
     ) -> Feeder:
         """Return a copy with one load more at bus "645.2"; wye and constant power unless `more` says otherwise."""

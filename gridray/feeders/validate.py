@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gridray.feeders.feeder import Feeder
 
-LOAD_MODELS = (1, 2, 4, 5)
+LOAD_MODELS = (1, 2, 3, 4, 5, 6, 7, 8)
 KV_TOLERANCE = 0.15
 SQRT3 = 3.0**0.5
 ELEMENT_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "generators")

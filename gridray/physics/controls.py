@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.physics.compiled import TAP_STEP
 from gridray.physics.measure import control_voltages, voltages
-from gridray.physics.powerflow import put, solve_state, take
+from gridray.physics.powerflow import solve_state
+from gridray.physics.state import put, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gridray.physics.compiled import CompiledFeeder, Sensing
-    from gridray.physics.powerflow import GridState
+    from gridray.physics.compiled import CompiledFeeder
+    from gridray.physics.sensing import Sensing
+    from gridray.physics.state import GridState
 
+TAP_STEP = 0.00625
+"""Tap of a 32-step +-10 % regulator, pu."""
 MAX_STEP = 16
 """Steps of a regulator up or down."""
 

@@ -1,4 +1,4 @@
-"""Load branches: current and its derivative against voltage, limits included."""
+"""Load branches: how loads, generators and capacitors draw current, limits included; its derivative."""
 
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
@@ -8,137 +8,156 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from gridray.physics.factorization import LANE
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.physics.network import Network
 
-V_LOW_PU = 0.5
-"""Below this voltage every load is the impedance that draws its rated power at 1 pu (OpenDSS vlowpu)."""
+TINY = 1e-100
+"""Keeps 1/v finite at v = 0, where every curve is an impedance."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def relative_admittance(v: float, exponent: int, vmin: float, vmax: float) -> tuple[float, float]:
-    """Return y(v) = S(v) / (S0 v^2) and dy/dv of a load whose power varies as v**exponent within vmin..vmax.
+def relative_admittance(curve: NDArray[np.float64], first: int, v: float) -> tuple[float, float]:
+    """Return y(v) = S(v) / (S0 v^2) and dy/dv at v pu; `first` is 5 for P and 12 for Q.
 
-    Outside, as OpenDSS: above vmax the impedance that matches at vmax; from 0.5 pu to vmin a current linear in v;
-    below, the impedance of rated power. A CVR load (model 4) takes the constant-power branches outside, which
-    the caller states by exponents 0 there. OpenDSS TechNote "Load model", Load.pas (DSS C-API 0.14).
+    A curve is (1/base^2, v_low, v_cut, v_min, v_max, then for P and for Q: a0, a1, a2, exponent, c0, c1, y_high):
+    y = a0 + a1/v + a2/v^2 (+ v^(exponent-2) if exponent is not 0) between v_min and v_max, y_high above, c0/v + c1
+    below, 0 below v_cut, and 1, the impedance of rated power, below v_low. OpenDSS: Load.pas (DSS C-API 0.14).
     """
-    if exponent == 2:
+    if v <= curve[1]:
         return 1.0, 0.0
-    if v > vmax:
-        return vmax ** (exponent - 2), 0.0
-    if v >= vmin:
-        value = v ** (exponent - 2)
-        return value, (exponent - 2) * value / v
-    if v <= V_LOW_PU:
-        return 1.0, 0.0
-    slope = (vmin ** (exponent - 1) - V_LOW_PU) / (vmin - V_LOW_PU)
-    current = V_LOW_PU + slope * (v - V_LOW_PU)
-    return current / v, (slope * v - current) / (v * v)
+    if v <= curve[2]:
+        return 0.0, 0.0
+    if v <= curve[3]:
+        return curve[first + 4] / v + curve[first + 5], -curve[first + 4] / (v * v)
+    if v > curve[4]:
+        return curve[first + 6], 0.0
+    r = 1.0 / v
+    y = curve[first] + r * (curve[first + 1] + r * curve[first + 2])
+    slope = -r * r * (curve[first + 1] + 2.0 * r * curve[first + 2])
+    exponent = curve[first + 3]
+    if exponent != 0.0:
+        power = v ** (exponent - 2.0)
+        y += power
+        slope += (exponent - 2.0) * power * r
+    return y, slope
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def branch_current(
-    net: Network, m: int, p: float, q: float, vr: float, vi: float
-) -> tuple[float, float, float, float, float, float]:
-    """Return the branch's current (re, im) and its derivatives d(re,im)/d(vr), d(re,im)/d(vi), all pu.
+def linearise(
+    curve: NDArray[np.float64], p: float, q: float, vr: float, vi: float
+) -> tuple[float, float, float, float]:
+    """Return the derivative of a branch's current: d re/d vr, d re/d vi, d im/d vr, d im/d vi, pu.
 
     p, q: power drawn at rated voltage, pu; vr, vi: voltage across the branch, pu.
     """
-    base = net.branch_base[m]
-    magnitude = np.sqrt(vr * vr + vi * vi)
-    v = magnitude / base
-    vmin, vmax = net.branch_vmin[m], net.branch_vmax[m]
-    exponent_p, exponent_q = net.branch_exponent_p[m], net.branch_exponent_q[m]
-    if exponent_p != exponent_q and (v < vmin or v > vmax):
-        exponent_p = exponent_q = 0
-    y_p, slope_p = relative_admittance(v, exponent_p, vmin, vmax)
-    y_q, slope_q = y_p, slope_p
-    if exponent_p != exponent_q:
-        y_q, slope_q = relative_admittance(v, exponent_q, vmin, vmax)
-    scale = 1.0 / (base * base)
+    scale = curve[0]
+    v = np.sqrt((vr * vr + vi * vi) * scale) + TINY
+    y_p, slope_p = relative_admittance(curve, 5, v)
+    y_q, slope_q = relative_admittance(curve, 12, v)
     g, b = p * y_p * scale, q * y_q * scale
-    # d/d|V| of g and b, divided by |V| so that multiplying by vr or vi gives the partial derivative.
-    inverse = scale / (base * magnitude) if magnitude > 0.0 else 0.0
-    dg, db = p * slope_p * inverse, q * slope_q * inverse
-    re, im = g * vr + b * vi, g * vi - b * vr
+    # dg/d|V| and db/d|V| over |V|, so that multiplying by vr or vi gives the partial derivative.
+    dg, db = p * slope_p * scale * scale / v, q * slope_q * scale * scale / v
     along_re, along_im = dg * vr + db * vi, dg * vi - db * vr
-    return re, im, g + along_re * vr, -b + along_im * vr, b + along_re * vi, g + along_im * vi
+    return g + along_re * vr, b + along_re * vi, -b + along_im * vr, g + along_im * vi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_load_currents(
-    net: Network,
+def lane_current(
+    curve: NDArray[np.float64],
     p: NDArray[np.float64],
     q: NDArray[np.float64],
-    v: NDArray[np.float64],
-    mismatch: NDArray[np.float64],
+    share: float,
+    dv: NDArray[np.float64],
+    current: NDArray[np.float64],
 ) -> None:
-    """Add the current drawn by every branch to mismatch [N, 2, LANE]; p, q: [num_items, LANE]; v: [N, 2, LANE]."""
-    for m in range(net.branch_from.size):
-        i, j, item, share = net.branch_from[m], net.branch_to[m], net.branch_item[m], net.branch_share[m]
-        for e in range(LANE):
-            vr, vi = v[i, 0, e], v[i, 1, e]
-            if j >= 0:
-                vr -= v[j, 0, e]
-                vi -= v[j, 1, e]
-            re, im, _, _, _, _ = branch_current(net, m, p[item, e] * share, q[item, e] * share, vr, vi)
-            mismatch[i, 0, e] += re
-            mismatch[i, 1, e] += im
-            if j >= 0:
-                mismatch[j, 0, e] -= re
-                mismatch[j, 1, e] -= im
+    """Set the current [2, lane] of one branch from the voltage across it [2, lane]; p, q: its item's power [lane].
+
+    The arithmetic of `relative_admittance` with selections instead of jumps, so that lanes become SIMD.
+    """
+    if curve[8] != 0.0 or curve[15] != 0.0:
+        _lane_current_by_power_law(curve, p, q, share, dv, current)
+        return
+    scale, v_low, v_cut, v_min, v_max = curve[0], curve[1], curve[2], curve[3], curve[4]
+    p0, p1, p2, p_c0, p_c1, p_high = curve[5], curve[6], curve[7], curve[9], curve[10], curve[11]
+    q0, q1, q2, q_c0, q_c1, q_high = curve[12], curve[13], curve[14], curve[16], curve[17], curve[18]
+    for e in range(dv.shape[1]):
+        vr, vi = dv[0, e], dv[1, e]
+        v = np.sqrt((vr * vr + vi * vi) * scale) + TINY
+        r = 1.0 / v
+        y_p = p0 + r * (p1 + r * p2)
+        y_q = q0 + r * (q1 + r * q2)
+        y_p = p_high if v > v_max else y_p
+        y_q = q_high if v > v_max else y_q
+        y_p = p_c0 * r + p_c1 if v <= v_min else y_p
+        y_q = q_c0 * r + q_c1 if v <= v_min else y_q
+        y_p = 0.0 if v <= v_cut else y_p
+        y_q = 0.0 if v <= v_cut else y_q
+        y_p = 1.0 if v <= v_low else y_p
+        y_q = 1.0 if v <= v_low else y_q
+        g, b = p[e] * share * scale * y_p, q[e] * share * scale * y_q
+        current[0, e] = g * vr + b * vi
+        current[1, e] = g * vi - b * vr
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_load_derivatives(
-    net: Network,
+def _lane_current_by_power_law(
+    curve: NDArray[np.float64],
     p: NDArray[np.float64],
     q: NDArray[np.float64],
-    v: NDArray[np.float64],
-    blocks: NDArray[np.float64],
+    share: float,
+    dv: NDArray[np.float64],
+    current: NDArray[np.float64],
 ) -> None:
-    """Add the derivative of every branch's current to the Jacobian's blocks [num_blocks, 4, LANE]."""
-    for m in range(net.branch_from.size):
-        i, j, item, share = net.branch_from[m], net.branch_to[m], net.branch_item[m], net.branch_share[m]
-        jj, ij, ji = net.branch_blocks[m, 0], net.branch_blocks[m, 1], net.branch_blocks[m, 2]
-        for e in range(LANE):
-            vr, vi = v[i, 0, e], v[i, 1, e]
-            if j >= 0:
-                vr -= v[j, 0, e]
-                vi -= v[j, 1, e]
-            _, _, rr, ir, ri, ii = branch_current(net, m, p[item, e] * share, q[item, e] * share, vr, vi)
-            blocks[i, 0, e] += rr
-            blocks[i, 1, e] += ri
-            blocks[i, 2, e] += ir
-            blocks[i, 3, e] += ii
-            if j >= 0:
-                for block, sign in ((jj, 1.0), (ij, -1.0), (ji, -1.0)):
-                    blocks[block, 0, e] += sign * rr
-                    blocks[block, 1, e] += sign * ri
-                    blocks[block, 2, e] += sign * ir
-                    blocks[block, 3, e] += sign * ii
+    for e in range(dv.shape[1]):
+        vr, vi = dv[0, e], dv[1, e]
+        v = np.sqrt((vr * vr + vi * vi) * curve[0]) + TINY
+        g = p[e] * share * curve[0] * relative_admittance(curve, 5, v)[0]
+        b = q[e] * share * curve[0] * relative_admittance(curve, 12, v)[0]
+        current[0, e] = g * vr + b * vi
+        current[1, e] = g * vi - b * vr
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def items_power(
+def branch_currents(
     net: Network, p: NDArray[np.float64], q: NDArray[np.float64], v: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the active and reactive power that all branches draw, pu, [E]; p, q: [num_items, E]; v: [N, 2, E]."""
+) -> NDArray[np.complex128]:
+    """Return the current of every branch, pu, complex128 [B, E]; p, q: [num_items, E]; v: [N, 2, E]."""
     num_envs = v.shape[2]
-    active, reactive = np.zeros(num_envs), np.zeros(num_envs)
+    current = np.empty((net.branch_from.size, num_envs), dtype=np.complex128)
     for m in range(net.branch_from.size):
-        i, j, item, share = net.branch_from[m], net.branch_to[m], net.branch_item[m], net.branch_share[m]
+        i, j, item, curve = net.branch_from[m], net.branch_to[m], net.branch_item[m], net.branch_curve[m]
         for e in range(num_envs):
             vr, vi = v[i, 0, e], v[i, 1, e]
             if j >= 0:
                 vr -= v[j, 0, e]
                 vi -= v[j, 1, e]
-            re, im, _, _, _, _ = branch_current(net, m, p[item, e] * share, q[item, e] * share, vr, vi)
-            active[e] += vr * re + vi * im
-            reactive[e] += vi * re - vr * im
-    return active, reactive
+            size = np.sqrt((vr * vr + vi * vi) * curve[0]) + TINY
+            g = p[item, e] * net.branch_share[m] * curve[0] * relative_admittance(curve, 5, size)[0]
+            b = q[item, e] * net.branch_share[m] * curve[0] * relative_admittance(curve, 12, size)[0]
+            current[m, e] = complex(g * vr + b * vi, g * vi - b * vr)
+    return current
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def total_powers(
+    net: Network,
+    current: NDArray[np.complex128],
+    v: NDArray[np.float64],
+    num_items: int,
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return the power drawn by the first items and by the rest (capacitors), pu, complex128 [E] each.
+
+    Summed in the same order whatever the number of environments.
+    """
+    items, rest = np.zeros(v.shape[2], dtype=np.complex128), np.zeros(v.shape[2], dtype=np.complex128)
+    for m in range(net.branch_from.size):
+        i, j = net.branch_from[m], net.branch_to[m]
+        total = items if net.branch_item[m] < num_items else rest
+        for e in range(v.shape[2]):
+            across = complex(v[i, 0, e], v[i, 1, e])
+            if j >= 0:
+                across -= complex(v[j, 0, e], v[j, 1, e])
+            total[e] += across * current[m, e].conjugate()
+    return items, rest

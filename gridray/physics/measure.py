@@ -2,29 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gridray.physics.loads import items_power
-from gridray.physics.powerflow import KW_PER_PU
+from gridray.physics.compiled import KW_PER_PU, CompiledFeeder
+from gridray.physics.loads import branch_currents, total_powers
+from gridray.physics.state import STATUSES, GridState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from gridray.physics.compiled import CompiledFeeder
-    from gridray.physics.powerflow import GridState
 
 
 class PowerBalance(NamedTuple):
     """Complex powers of E environments, kW + j kvar, complex128 [E].
 
-    source: into the feeder; items: drawn by loads and generators; losses: in lines and transformers.
+    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and reactors.
     """
 
     source: NDArray[np.complex128]
     items: NDArray[np.complex128]
     losses: NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
+class PowerFlow:
+    """A solved power flow of E environments; what is not asked for is not computed."""
+
+    grid: CompiledFeeder
+    state: GridState
+
+    @cached_property
+    def voltage(self) -> NDArray[np.complex128]:
+        """Node voltages, V, complex128 [E, num_nodes], in the order of grid.node_names."""
+        return np.ascontiguousarray(voltages(self.grid, self.state).T) * self.grid.node_base_v
+
+    @cached_property
+    def vmag_pu(self) -> NDArray[np.float64]:
+        """Voltage magnitudes over the nodes' line-to-neutral bases, float64 [E, num_nodes]."""
+        magnitude: NDArray[np.float64] = np.abs(voltages(self.grid, self.state)).T
+        return magnitude
+
+    @property
+    def source_kva(self) -> NDArray[np.complex128]:
+        """Power that the source feeds in, kW + j kvar, complex128 [E]."""
+        return self._balance.source
+
+    @property
+    def losses_kva(self) -> NDArray[np.complex128]:
+        """Losses in lines, transformers and reactors, kW + j kvar, complex128 [E]."""
+        return self._balance.losses
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Whether each environment is solved, bool [E]."""
+        return self.state.converged
+
+    @property
+    def iterations(self) -> NDArray[np.int64]:
+        """Iterations of each environment, int64 [E]."""
+        return self.state.iterations
+
+    @property
+    def status(self) -> NDArray[np.str_]:
+        """One of state.STATUSES for each environment, str [E]."""
+        return np.array(STATUSES)[self.state.status]
+
+    @cached_property
+    def _balance(self) -> PowerBalance:
+        return power_balance(self.grid, self.state)
 
 
 def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
@@ -34,30 +82,36 @@ def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     return result
 
 
-def source_power(grid: CompiledFeeder, v: NDArray[np.complex128]) -> NDArray[np.complex128]:
+def source_power(
+    grid: CompiledFeeder, v: NDArray[np.complex128], source_pu: NDArray[np.float64]
+) -> NDArray[np.complex128]:
     """Return the power that the source feeds in, kW + j kvar, [E]; v from `voltages`."""
     terminal = v[grid.source_node]
-    current = (grid.source_y[:, :, None] * (grid.source_e[:, None] - terminal)).sum(axis=1)
+    current = (grid.source_y[:, :, None] * (grid.source_e[:, None] * source_pu - terminal)).sum(axis=1)
     result: NDArray[np.complex128] = (terminal * current.conj()).sum(axis=0) * KW_PER_PU
     return result
 
 
+def branch_powers(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power drawn by every load branch, kW + j kvar, complex128 [B, E]."""
+    net, v = grid.network, state.v[:, 0] + 1j * state.v[:, 1]
+    across = v[net.branch_from] - np.where(net.branch_to[:, None] >= 0, v[net.branch_to], 0.0)
+    power: NDArray[np.complex128] = across * _currents(grid, state).conj() * KW_PER_PU
+    return power
+
+
 def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
     """Return source, load and loss power; the losses are what does not arrive, capacitors' kvar counted as supply."""
-    v = voltages(grid, state)
-    source = source_power(grid, v)
-    active, reactive = items_power(grid.network, state.items_kw / KW_PER_PU, state.items_kvar / KW_PER_PU, state.v)
-    items = ((active + 1j * reactive) * KW_PER_PU).astype(np.complex128)
-    term = grid.capacitor_term
-    net = grid.network
-    entry = net.term_entry[term]
-    place_v = np.empty_like(v)
-    place_v[grid.place] = v
-    factor = state.capacitor_states[net.term_control[term] - len(grid.tap_names)]
-    y = (net.term_g[term] + 1j * net.term_b[term])[:, None] * factor
-    current = y * place_v[net.y_column[entry]]
-    capacitors = (place_v[net.y_row[entry]] * current.conj()).sum(axis=0) * KW_PER_PU
-    return PowerBalance(source, items, source - items - capacitors)
+    source = source_power(grid, voltages(grid, state), state.source_pu)
+    items, capacitors = total_powers(grid.network, _currents(grid, state), state.v, len(state.items_kw))
+    return PowerBalance(source, items * KW_PER_PU, source - (items + capacitors) * KW_PER_PU)
+
+
+def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    capacitors = -grid.capacitor_kvar[:, None] * state.capacitor_states
+    p = np.concatenate((state.items_kw, np.zeros_like(capacitors))) / KW_PER_PU
+    q = np.concatenate((state.items_kvar, capacitors)) / KW_PER_PU
+    return branch_currents(grid.network, p, q, state.v)
 
 
 def control_voltages(grid: CompiledFeeder, state: GridState, v: NDArray[np.complex128]) -> NDArray[np.float64]:
@@ -66,9 +120,10 @@ def control_voltages(grid: CompiledFeeder, state: GridState, v: NDArray[np.compl
     |V/PT - (R + jX) I/CT| with I the current towards the load (Kersting, Distribution System Modeling, ch. 7).
     """
     sensing = grid.sensing
-    u = 1.0 / state.taps
-    factor = u[:, None, :] ** sensing.exponent[:, :, None]
-    into = ((sensing.y[:, :, None] * factor + sensing.y_fixed[:, :, None]) * v[sensing.conductor]).sum(axis=1)
+    u = (1.0 / state.taps)[:, None, None, :] ** np.arange(3)[:, None, None]
+    into = ((sensing.y[:, :, :, None] * u).sum(axis=1) * v[sensing.conductor]).sum(axis=1)
     drop = -into * sensing.amps_per_pu[:, None] * sensing.drop[:, None]
-    result: NDArray[np.float64] = np.abs(v[sensing.node] * sensing.volts_per_pu[:, None] - drop)
+    seen = v[sensing.node] * sensing.volts_per_pu[:, None]
+    seen = seen - np.where(sensing.node_to[:, None] >= 0, v[sensing.node_to] * sensing.volts_per_pu_to[:, None], 0.0)
+    result: NDArray[np.float64] = np.abs(seen - drop)
     return result

@@ -23,7 +23,7 @@ class Network(NamedTuple):
     y_g: float64 [E], constant conductance, pu.
     y_b: float64 [E], constant susceptance, pu.
     term_entry: int64 [C], stored admittance that a controlled term adds to.
-    term_control: int64 [C], control u (1/tap of a regulator, state of a capacitor) that scales the term.
+    term_control: int64 [C], control u (1/tap of a regulator, then state of a switch) that scales the term.
     term_exponent: int64 [C], power of u, 1 or 2.
     term_g: float64 [C], conductance of the term at u = 1, pu.
     term_b: float64 [C], susceptance of the term at u = 1, pu.
@@ -31,14 +31,10 @@ class Network(NamedTuple):
     source_im: float64 [N], imaginary part, pu.
     branch_from: int64 [B], node the load branch hangs on.
     branch_to: int64 [B], its other node, -1 for ground.
-    branch_blocks: int64 [B, 3], blocks (to, to), (from, to), (to, from); -1 without a second node.
-    branch_item: int64 [B], load or generator (generators after loads) whose power the branch carries.
+    branch_blocks: int64 [B, 2], blocks (from, to), (to, from); -1 without a second node.
+    branch_item: int64 [B], item (loads, generators, capacitors) whose power the branch carries.
     branch_share: float64 [B], share of the item's power.
-    branch_base: float64 [B], rated voltage of the branch, pu.
-    branch_exponent_p: int64 [B], P varies as v to this power within the limits.
-    branch_exponent_q: int64 [B], Q likewise.
-    branch_vmin: float64 [B], lower voltage limit of the model, pu of branch_base; 0 if none.
-    branch_vmax: float64 [B], upper limit; infinite if none.
+    branch_curve: float64 [B, 19], current against voltage (see loads.relative_admittance).
     """
 
     start: NDArray[np.int64]
@@ -61,8 +57,45 @@ class Network(NamedTuple):
     branch_blocks: NDArray[np.int64]
     branch_item: NDArray[np.int64]
     branch_share: NDArray[np.float64]
-    branch_base: NDArray[np.float64]
-    branch_exponent_p: NDArray[np.int64]
-    branch_exponent_q: NDArray[np.int64]
-    branch_vmin: NDArray[np.float64]
-    branch_vmax: NDArray[np.float64]
+    branch_curve: NDArray[np.float64]
+
+
+class Chord(NamedTuple):
+    """The Jacobian at the nominal state, factorised once for all environments.
+
+    Places 0..num_passive-1 carry neither branches nor taps and are read once at the end; places first_tail.. are the
+    regulators' terminals, whose part of the matrix each environment factorises for its own taps.
+
+    num_passive, first_tail: int64 scalars.
+    branch_v: float64 [B, 2], voltage across each branch at the nominal state, pu.
+    derivative: float64 [B, 4], d current / d voltage of each branch there, pu.
+    rhs: float64 [N, 2], the source's current after the elimination of the passive places, pu.
+    forward_start: int64 [N + 1], forward_column: int64, forward_block: float64 [., 4]; rows of L.
+    backward_start: int64 [N + 1], backward_column: int64, backward_block: float64 [., 4]; rows of D^-1 U.
+    diagonal: float64 [N, 4], D^-1.
+    tail_start, tail_column, tail_target: int64, elimination pattern of the tail.
+    tail_blocks: float64 [num_tail_blocks, 4], its matrix without the tap's terms.
+    tail_term_block, tail_term_control, tail_term_exponent: int64 [C']; tail_term_g, tail_term_b: float64 [C'].
+    """
+
+    num_passive: int
+    first_tail: int
+    branch_v: NDArray[np.float64]
+    derivative: NDArray[np.float64]
+    rhs: NDArray[np.float64]
+    forward_start: NDArray[np.int64]
+    forward_column: NDArray[np.int64]
+    forward_block: NDArray[np.float64]
+    backward_start: NDArray[np.int64]
+    backward_column: NDArray[np.int64]
+    backward_block: NDArray[np.float64]
+    diagonal: NDArray[np.float64]
+    tail_start: NDArray[np.int64]
+    tail_column: NDArray[np.int64]
+    tail_target: NDArray[np.int64]
+    tail_blocks: NDArray[np.float64]
+    tail_term_block: NDArray[np.int64]
+    tail_term_control: NDArray[np.int64]
+    tail_term_exponent: NDArray[np.int64]
+    tail_term_g: NDArray[np.float64]
+    tail_term_b: NDArray[np.float64]

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from gridray.errors import ConfigError
 from gridray.feeders.library import load_feeder
-from gridray.physics.compiled import TAP_STEP, compile_feeder
-from gridray.physics.controls import MAX_STEP, settle
+from gridray.physics.compiled import compile_feeder
+from gridray.physics.controls import MAX_STEP, TAP_STEP, settle
 from gridray.physics.measure import control_voltages, power_balance, voltages
-from gridray.physics.powerflow import GridState, put, solve_state
+from gridray.physics.powerflow import solve_state
+from gridray.physics.state import GridState, nominal_state, put
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, scaled_observations, set_points
 from gridray.tasks.siting import site_inverters
@@ -153,19 +154,10 @@ class VoltVar:
     def new_state(self, num_envs: int) -> VoltVarState:
         """Return a state to be filled by `reset`."""
         grid = self.grid
-        num_items = len(grid.load_names) + len(grid.generator_names)
         return VoltVarState(
             day=np.zeros(num_envs, dtype=np.int64),
             t=np.zeros(num_envs, dtype=np.int64),
-            grid=GridState(
-                items_kw=np.zeros((num_items, num_envs)),
-                items_kvar=np.zeros((num_items, num_envs)),
-                taps=np.repeat(grid.nominal_taps[:, None], num_envs, axis=1),
-                capacitor_states=np.repeat(grid.nominal_capacitor_states[:, None], num_envs, axis=1),
-                v=np.repeat(grid.no_load_v[:, :, None], num_envs, axis=2),
-                iterations=np.zeros(num_envs, dtype=np.int64),
-                converged=np.ones(num_envs, dtype=np.bool_),
-            ),
+            grid=nominal_state(grid, num_envs),
             available_kw=np.zeros((self._num_pv, num_envs)),
             kw=np.zeros((len(grid.generator_names), num_envs)),
             kvar=np.zeros((len(grid.generator_names), num_envs)),
