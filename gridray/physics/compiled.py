@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gridray.physics.branches import Branches
 
 KW_PER_PU = BASE_VA / 1e3
+TYPICAL_LOAD = 0.8
+"""Share of the nominal loads at which the shared Jacobian is taken: feeders are mostly below their peak."""
 Group = TypeVar("Group", bound="tuple[Any, ...]")
 
 
@@ -109,9 +111,13 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     no_load_v = _settled(network, [np.zeros_like(a) for a in items], controls, alive, None)
     nominal_v = _settled(network, items, controls, alive, no_load_v)
     switch_values = np.concatenate((np.full(len(taps), np.nan), closed))
-    p, q = (array[:, 0] for array in items)
-    chord = linearisation(network, pattern, p, q, switch_values, alive[:, 0], nominal_v)
     num_loads, num_capacitors = len(feeder.loads), len(feeder.capacitors)
+    typical = [array.copy() for array in items]
+    for array in typical:
+        array[:num_loads] *= TYPICAL_LOAD
+    typical_v = _settled(network, typical, controls, alive, nominal_v)
+    p, q = (array[:, 0] for array in typical)
+    chord = linearisation(network, pattern, p, q, switch_values, alive[:, 0], typical_v)
     generators = slice(num_loads, len(kw) - num_capacitors)
     return _read_only(
         CompiledFeeder(

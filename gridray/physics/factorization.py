@@ -22,81 +22,74 @@ def factorize(
     """Factorise in place: A = L D U with unit L, diagonal blocks replaced by their inverses.
 
     Right-looking elimination without pivoting, Golub and Van Loan, Matrix Computations, section 3.2; blocks are
-    row-major 2x2 matrices [num_blocks, 4, lane], the pattern is an EliminationPattern's.
+    row-major 2x2 matrices [num_blocks, 4, lane], the pattern is an EliminationPattern's. Rows are reached by index:
+    a view of each would cost more than its arithmetic.
     """
     num_rows = start.size - 1
     num_entries = column.size
     t = 0
     for k in range(num_rows):
-        _invert(blocks[k])
+        for e in range(blocks.shape[2]):
+            a, b, c, d = blocks[k, 0, e], blocks[k, 1, e], blocks[k, 2, e], blocks[k, 3, e]
+            scale = 1.0 / (a * d - b * c)
+            blocks[k, 0, e] = d * scale
+            blocks[k, 1, e] = -b * scale
+            blocks[k, 2, e] = -c * scale
+            blocks[k, 3, e] = a * scale
         for q in range(start[k], start[k + 1]):
-            _scale_right(blocks[num_rows + num_entries + q], blocks[k])
+            i = num_rows + num_entries + q
+            for e in range(blocks.shape[2]):
+                a, b, c, d = blocks[i, 0, e], blocks[i, 1, e], blocks[i, 2, e], blocks[i, 3, e]
+                blocks[i, 0, e] = a * blocks[k, 0, e] + b * blocks[k, 2, e]
+                blocks[i, 1, e] = a * blocks[k, 1, e] + b * blocks[k, 3, e]
+                blocks[i, 2, e] = c * blocks[k, 0, e] + d * blocks[k, 2, e]
+                blocks[i, 3, e] = c * blocks[k, 1, e] + d * blocks[k, 3, e]
         for q in range(start[k], start[k + 1]):
             for r in range(start[k], start[k + 1]):
-                _subtract_product(blocks[target[t]], blocks[num_rows + num_entries + q], blocks[num_rows + r])
+                _subtract_product(blocks, target[t], num_rows + num_entries + q, num_rows + r)
                 t += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _subtract_product(blocks: NDArray[np.float64], i: int, left: int, right: int) -> None:
+    for c in range(2):
+        for e in range(blocks.shape[2]):
+            a, b = blocks[left, 2 * c, e], blocks[left, 2 * c + 1, e]
+            blocks[i, 2 * c, e] -= a * blocks[right, 0, e] + b * blocks[right, 2, e]
+            blocks[i, 2 * c + 1, e] -= a * blocks[right, 1, e] + b * blocks[right, 3, e]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def substitute(
-    blocks: NDArray[np.float64], start: NDArray[np.int64], column: NDArray[np.int64], x: NDArray[np.float64]
+    blocks: NDArray[np.float64],
+    start: NDArray[np.int64],
+    column: NDArray[np.int64],
+    x: NDArray[np.float64],
+    first: int,
 ) -> None:
-    """Solve in place for x [num_rows, 2, lane] with the factors that `factorize` left in blocks."""
+    """Solve in place for x[first:] of [., 2, lane] with the factors that `factorize` left in blocks."""
     num_rows = start.size - 1
     num_entries = column.size
     for k in range(num_rows):
         for q in range(start[k], start[k + 1]):
-            subtract_image(x[column[q]], blocks[num_rows + num_entries + q], x[k])
+            _subtract_image(x, first + column[q], blocks, num_rows + num_entries + q, first + k)
     for k in range(num_rows - 1, -1, -1):
+        row = first + k
         for q in range(start[k], start[k + 1]):
-            subtract_image(x[k], blocks[num_rows + q], x[column[q]])
-        _apply(blocks[k], x[k])
+            _subtract_image(x, row, blocks, num_rows + q, first + column[q])
+        for e in range(x.shape[2]):
+            re = blocks[k, 0, e] * x[row, 0, e] + blocks[k, 1, e] * x[row, 1, e]
+            x[row, 1, e] = blocks[k, 2, e] * x[row, 0, e] + blocks[k, 3, e] * x[row, 1, e]
+            x[row, 0, e] = re
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _invert(a: NDArray[np.float64]) -> None:
-    for e in range(a.shape[1]):
-        scale = 1.0 / (a[0, e] * a[3, e] - a[1, e] * a[2, e])
-        first = a[0, e]
-        a[0, e] = a[3, e] * scale
-        a[1, e] = -a[1, e] * scale
-        a[2, e] = -a[2, e] * scale
-        a[3, e] = first * scale
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _scale_right(a: NDArray[np.float64], d: NDArray[np.float64]) -> None:
-    for e in range(a.shape[1]):
-        a0, a1, a2, a3 = a[0, e], a[1, e], a[2, e], a[3, e]
-        a[0, e] = a0 * d[0, e] + a1 * d[2, e]
-        a[1, e] = a0 * d[1, e] + a1 * d[3, e]
-        a[2, e] = a2 * d[0, e] + a3 * d[2, e]
-        a[3, e] = a2 * d[1, e] + a3 * d[3, e]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _subtract_product(c: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
-    for e in range(a.shape[1]):
-        c[0, e] -= a[0, e] * b[0, e] + a[1, e] * b[2, e]
-        c[1, e] -= a[0, e] * b[1, e] + a[1, e] * b[3, e]
-        c[2, e] -= a[2, e] * b[0, e] + a[3, e] * b[2, e]
-        c[3, e] -= a[2, e] * b[1, e] + a[3, e] * b[3, e]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def subtract_image(y: NDArray[np.float64], a: NDArray[np.float64], x: NDArray[np.float64]) -> None:
-    """Y -= a x for a 2x2 block a [4, lane] and vectors [2, lane]."""
-    for e in range(a.shape[1]):
-        y[0, e] -= a[0, e] * x[0, e] + a[1, e] * x[1, e]
-        y[1, e] -= a[2, e] * x[0, e] + a[3, e] * x[1, e]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _apply(a: NDArray[np.float64], x: NDArray[np.float64]) -> None:
-    for e in range(a.shape[1]):
-        first = a[0, e] * x[0, e] + a[1, e] * x[1, e]
-        x[1, e] = a[2, e] * x[0, e] + a[3, e] * x[1, e]
-        x[0, e] = first
+def _subtract_image(x: NDArray[np.float64], i: int, blocks: NDArray[np.float64], block: int, j: int) -> None:
+    for e in range(x.shape[2]):
+        re = blocks[block, 0, e] * x[j, 0, e] + blocks[block, 1, e] * x[j, 1, e]
+        im = blocks[block, 2, e] * x[j, 0, e] + blocks[block, 3, e] * x[j, 1, e]
+        x[i, 0, e] -= re
+        x[i, 1, e] -= im
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

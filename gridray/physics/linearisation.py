@@ -1,4 +1,4 @@
-"""The Jacobian at the nominal state, factorised once when a feeder is compiled."""
+"""The Jacobian at typical load, factorised once when a feeder is compiled."""
 
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
@@ -34,11 +34,11 @@ def linearisation(
     Args:
         net: the feeder.
         pattern: its elimination pattern.
-        p: nominal active power of the items, pu, [num_items].
+        p: typical active power of the items, pu, [num_items].
         q: reactive power likewise.
         switches: per control its value if it is a switch, NaN if a tap, [num_controls].
         alive: nodes connected to the source, elimination order, [N].
-        v: nominal voltages, pu, elimination order, [N, 2].
+        v: voltages there, pu, elimination order, [N, 2].
     """
     derivative = np.empty((len(net.branch_from), 4))
     branch_v = np.empty((len(net.branch_from), 2))

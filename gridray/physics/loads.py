@@ -66,24 +66,28 @@ def linearise(
 @njit(cache=True, nogil=True, error_model="numpy")
 def lane_current(
     curve: NDArray[np.float64],
+    m: int,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
+    item: int,
     share: float,
     dv: NDArray[np.float64],
+    row: int,
     current: NDArray[np.float64],
 ) -> None:
-    """Set the current [2, lane] of one branch from the voltage across it [2, lane]; p, q: its item's power [lane].
+    """Set the current [2, lane] of branch m from the voltage across it, dv[row] of [., 2, lane]; p, q: [items, lane].
 
-    The arithmetic of `relative_admittance` with selections instead of jumps, so that lanes become SIMD.
+    The arithmetic of `relative_admittance` with selections instead of jumps, so that lanes become SIMD. Whole arrays
+    and indices are passed, as views of rows would cost more than the arithmetic.
     """
-    if curve[8] != 0.0 or curve[15] != 0.0:
-        _lane_current_by_power_law(curve, p, q, share, dv, current)
+    if curve[m, 8] != 0.0 or curve[m, 15] != 0.0:
+        _lane_current_by_power_law(curve, m, p, q, item, share, dv, row, current)
         return
-    scale, v_low, v_cut, v_min, v_max = curve[0], curve[1], curve[2], curve[3], curve[4]
-    p0, p1, p2, p_c0, p_c1, p_high = curve[5], curve[6], curve[7], curve[9], curve[10], curve[11]
-    q0, q1, q2, q_c0, q_c1, q_high = curve[12], curve[13], curve[14], curve[16], curve[17], curve[18]
-    for e in range(dv.shape[1]):
-        vr, vi = dv[0, e], dv[1, e]
+    scale, v_low, v_cut, v_min, v_max = curve[m, 0], curve[m, 1], curve[m, 2], curve[m, 3], curve[m, 4]
+    p0, p1, p2, p_c0, p_c1, p_high = curve[m, 5], curve[m, 6], curve[m, 7], curve[m, 9], curve[m, 10], curve[m, 11]
+    q0, q1, q2, q_c0, q_c1, q_high = curve[m, 12], curve[m, 13], curve[m, 14], curve[m, 16], curve[m, 17], curve[m, 18]
+    for e in range(dv.shape[2]):
+        vr, vi = dv[row, 0, e], dv[row, 1, e]
         v = np.sqrt((vr * vr + vi * vi) * scale) + TINY
         r = 1.0 / v
         y_p = p0 + r * (p1 + r * p2)
@@ -96,7 +100,7 @@ def lane_current(
         y_q = 0.0 if v <= v_cut else y_q
         y_p = 1.0 if v <= v_low else y_p
         y_q = 1.0 if v <= v_low else y_q
-        g, b = p[e] * share * scale * y_p, q[e] * share * scale * y_q
+        g, b = p[item, e] * share * scale * y_p, q[item, e] * share * scale * y_q
         current[0, e] = g * vr + b * vi
         current[1, e] = g * vi - b * vr
 
@@ -104,17 +108,20 @@ def lane_current(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _lane_current_by_power_law(
     curve: NDArray[np.float64],
+    m: int,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
+    item: int,
     share: float,
     dv: NDArray[np.float64],
+    row: int,
     current: NDArray[np.float64],
 ) -> None:
-    for e in range(dv.shape[1]):
-        vr, vi = dv[0, e], dv[1, e]
-        v = np.sqrt((vr * vr + vi * vi) * curve[0]) + TINY
-        g = p[e] * share * curve[0] * relative_admittance(curve, 5, v)[0]
-        b = q[e] * share * curve[0] * relative_admittance(curve, 12, v)[0]
+    for e in range(dv.shape[2]):
+        vr, vi = dv[row, 0, e], dv[row, 1, e]
+        v = np.sqrt((vr * vr + vi * vi) * curve[m, 0]) + TINY
+        g = p[item, e] * share * curve[m, 0] * relative_admittance(curve[m], 5, v)[0]
+        b = q[item, e] * share * curve[m, 0] * relative_admittance(curve[m], 12, v)[0]
         current[0, e] = g * vr + b * vi
         current[1, e] = g * vi - b * vr
 

@@ -61,13 +61,13 @@ class Network(NamedTuple):
 
 
 class Chord(NamedTuple):
-    """The Jacobian at the nominal state, factorised once for all environments.
+    """The Jacobian at typical load, factorised once for all environments.
 
     Places 0..num_passive-1 carry neither branches nor taps and are read once at the end; places first_tail.. are the
     regulators' terminals, whose part of the matrix each environment factorises for its own taps.
 
     num_passive, first_tail: int64 scalars.
-    branch_v: float64 [B, 2], voltage across each branch at the nominal state, pu.
+    branch_v: float64 [B, 2], voltage across each branch at typical load, pu.
     derivative: float64 [B, 4], d current / d voltage of each branch there, pu.
     rhs: float64 [N, 2], the source's current after the elimination of the passive places, pu.
     forward_start: int64 [N + 1], forward_column: int64, forward_block: float64 [., 4]; rows of L.

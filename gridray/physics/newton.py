@@ -111,7 +111,7 @@ def _solve_lane(
             factorize(blocks, net.start, net.column, net.target)
             is_stale[:] = False
         _right_side(net, p, q, source, alive, v, derivative, x)
-        substitute(blocks, net.start, net.column, x)
+        substitute(blocks, net.start, net.column, x, 0)
         _largest(x, v, largest)
         for e in range(lane):
             if done[e]:
@@ -160,13 +160,21 @@ def _jacobian(
     """J = Y + G; the row and column of a dead node are the identity's."""
     blocks[:] = 0.0
     for m in range(net.y_g.size):
+        block, g, b = net.y_block[m], net.y_g[m], net.y_b[m]
         for e in range(blocks.shape[2]):
-            _add_admittance(blocks[net.y_block[m]], e, net.y_g[m], net.y_b[m])
+            blocks[block, 0, e] += g
+            blocks[block, 1, e] -= b
+            blocks[block, 2, e] += b
+            blocks[block, 3, e] += g
     for t in range(net.term_entry.size):
-        block, c = net.y_block[net.term_entry[t]], net.term_control[t]
+        block, control = net.y_block[net.term_entry[t]], net.term_control[t]
         for e in range(blocks.shape[2]):
-            factor = u[c, e] if net.term_exponent[t] == 1 else u[c, e] * u[c, e]
-            _add_admittance(blocks[block], e, net.term_g[t] * factor, net.term_b[t] * factor)
+            factor = u[control, e] if net.term_exponent[t] == 1 else u[control, e] * u[control, e]
+            g, b = net.term_g[t] * factor, net.term_b[t] * factor
+            blocks[block, 0, e] += g
+            blocks[block, 1, e] -= b
+            blocks[block, 2, e] += b
+            blocks[block, 3, e] += g
     for m in range(net.branch_from.size):
         i, j = net.branch_from[m], net.branch_to[m]
         for e in range(blocks.shape[2]):
@@ -177,14 +185,6 @@ def _jacobian(
                     blocks[net.branch_blocks[m, 0], c, e] -= derivative[m, c, e]
                     blocks[net.branch_blocks[m, 1], c, e] -= derivative[m, c, e]
     _isolate(net, alive, blocks)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add_admittance(block: NDArray[np.float64], e: int, g: float, b: float) -> None:
-    block[0, e] += g
-    block[1, e] -= b
-    block[2, e] += b
-    block[3, e] += g
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -214,22 +214,22 @@ def _right_side(
     x: NDArray[np.float64],
 ) -> None:
     """I_source + G V - I(V) at every node; nothing at dead ones."""
-    dv, current = np.empty((2, x.shape[2])), np.empty((2, x.shape[2]))
+    dv, current = np.empty((1, 2, x.shape[2])), np.empty((2, x.shape[2]))
     for k in range(net.source_re.size):
         for e in range(x.shape[2]):
             x[k, 0, e], x[k, 1, e] = net.source_re[k] * source[e], net.source_im[k] * source[e]
     for m in range(net.branch_from.size):
         i, j, item = net.branch_from[m], net.branch_to[m], net.branch_item[m]
         for e in range(x.shape[2]):
-            dv[0, e], dv[1, e] = v[i, 0, e], v[i, 1, e]
+            dv[0, 0, e], dv[0, 1, e] = v[i, 0, e], v[i, 1, e]
         if j >= 0:
             for e in range(x.shape[2]):
-                dv[0, e] -= v[j, 0, e]
-                dv[1, e] -= v[j, 1, e]
-        lane_current(net.branch_curve[m], p[item], q[item], net.branch_share[m], dv, current)
+                dv[0, 0, e] -= v[j, 0, e]
+                dv[0, 1, e] -= v[j, 1, e]
+        lane_current(net.branch_curve, m, p, q, item, net.branch_share[m], dv, 0, current)
         for e in range(x.shape[2]):
-            re = derivative[m, 0, e] * dv[0, e] + derivative[m, 1, e] * dv[1, e] - current[0, e]
-            im = derivative[m, 2, e] * dv[0, e] + derivative[m, 3, e] * dv[1, e] - current[1, e]
+            re = derivative[m, 0, e] * dv[0, 0, e] + derivative[m, 1, e] * dv[0, 1, e] - current[0, e]
+            im = derivative[m, 2, e] * dv[0, 0, e] + derivative[m, 3, e] * dv[0, 1, e] - current[1, e]
             x[i, 0, e] += re * alive[i, e]
             x[i, 1, e] += im * alive[i, e]
             if j >= 0:

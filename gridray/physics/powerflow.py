@@ -58,7 +58,7 @@ def solve(  # noqa: PLR0913
     max_iterations: int = 50,
     num_threads: int = 1,
 ) -> PowerFlow:
-    """Solve the power flow of one or many environments, from the nominal state's voltages.
+    """Solve the power flow of one or many environments, from the voltages at typical load.
 
     Args:
         grid: the compiled feeder.
@@ -161,8 +161,9 @@ def _solve_part(
         part = problem.rows(kept)
         iterations[kept], converged[kept] = _chord(grid, part, tolerance, max_iterations, is_warm=is_warm)
         problem.v[:, :, kept] = part.v
-    if not is_warm and not converged.all():
-        problem.v[:, :, ~converged] = grid.nominal_v[:, :, None]
+    if not converged.all():
+        is_lost = ~np.isfinite(problem.v).all(axis=(0, 1))
+        problem.v[:, :, is_lost] = grid.nominal_v[:, :, None]
     status = np.zeros(num_envs, dtype=np.int8)
     attempts = (_newton, _newton_from_no_load, _continue)
     for attempt in attempts if max_iterations >= ENOUGH_ITERATIONS else attempts[:2]:
