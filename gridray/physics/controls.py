@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TAP_STEP = 0.00625
 """Tap of a 32-step +-10 % regulator, pu."""
+SHARE_OF_CHANGE = 0.7
+"""Share of the steps it wants that a regulator moves at once in a snapshot (measured on DSS C-API 0.14.5)."""
 MAX_STEP = 16
 """Steps of a regulator up or down."""
 
@@ -26,7 +28,7 @@ MAX_STEP = 16
 def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the steps of one control iteration of a snapshot, whole numbers [num_taps, E].
 
-    Outside its band a control moves by half the rounded number of steps to its set-point, at least one and at most
+    Outside its band a control moves by 0.7 of the rounded number of steps to its set-point, at least one and at most
     max_tap_change, within the regulator's range (RegControl.pas, DSS C-API 0.14).
 
     Args:
@@ -35,8 +37,11 @@ def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray
         steps: present steps, -16..16, [num_taps, E].
     """
     missing = sensing.vreg_v[:, None] - control_v
-    wanted = np.rint(missing / sensing.step_v[:, None])
-    size = np.clip(np.trunc(np.abs(wanted) / 2.0), 1.0, sensing.max_tap_change[:, None]) * (wanted != 0.0)
+    wanted = np.rint(missing / sensing.assumed_step_v[:, None])
+    step_pu = sensing.step_pu[:, None]
+    # OpenDSS's order of operations, whose rounding counts.
+    most = np.trunc(SHARE_OF_CHANGE * (np.abs(wanted) * step_pu) / step_pu)
+    size = np.clip(most, 1.0, sensing.max_tap_change[:, None]) * (wanted != 0.0)
     return _limited(sensing, missing, size, steps)
 
 
