@@ -67,7 +67,7 @@ def config(dataset: OfflineDataset) -> TrainConfig:
     )
 
 
-def edit_manifest(bundle: Bundle, **changes: Any) -> None:  # noqa: ANN401  # any JSON value
+def edit_manifest(bundle: Bundle, **changes: Any) -> None:  # any JSON value
     file = bundle.path / MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 

@@ -13,7 +13,7 @@ import pytest
 from gridray.errors import ConfigError
 from gridray.feeders.components import Load
 from gridray.feeders.library import load_feeder
-from gridray.physics.compiled import CompiledFeeder, compile_feeder
+from gridray.physics.compiled import TYPICAL_LOAD, CompiledFeeder, compile_feeder
 from gridray.physics.controls import settle
 from gridray.physics.measure import power_balance, voltages
 from gridray.physics.powerflow import solve
@@ -162,8 +162,8 @@ def test_lossless_bookkeeping_without_loads(grid: CompiledFeeder) -> None:
 
 def test_given_up_environment_is_reported_beside_one_that_converged() -> None:
     grid = compile_feeder(load_feeder("ieee13"))
-    # The start is the solution at nominal load; elsewhere one iteration is too few.
-    scale = np.array([[1.0], [0.5]])
+    # The start is the solution at typical load; elsewhere one iteration is too few.
+    scale = np.array([[TYPICAL_LOAD], [0.5]])
     result = solve(grid, load_kw=scale * grid.load_kw, load_kvar=scale * grid.load_kvar, max_iterations=1)
     assert result.converged.tolist() == [True, False]
     assert result.status.tolist() == ["converged", "not converged"]

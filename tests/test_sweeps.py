@@ -26,7 +26,7 @@ SPACE = {
 SHIPPED = Path(__file__).parents[1] / "tune_configs" / "volt_var_iql.yaml"
 
 
-def config_of(**changes: Any) -> SweepConfig:  # noqa: ANN401  # fields of several types
+def config_of(**changes: Any) -> SweepConfig:  # fields of several types
     return SweepConfig(**({"dataset": Path("nowhere"), "space": SPACE} | changes))
 
 

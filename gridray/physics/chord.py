@@ -277,20 +277,20 @@ def _measure_change(
         for c in range(2):
             if j >= 0:
                 for e in range(lane):
-                    new = x[i, c, e] - x[j, c, e] - branch_v[m, c, e]
-                    difference = new - change[m, c, e]
-                    along[e] += difference * new
+                    difference = x[i, c, e] - x[j, c, e] - branch_v[m, c, e] - change[m, c, e]
+                    change[m, c, e] += difference
+                    along[e] += difference * change[m, c, e]
                     across[e] += difference * difference
-                    change[m, c, e] = new
-                    largest[e] = largest[e] if abs(new) <= largest[e] else abs(new)
             else:
                 for e in range(lane):
-                    new = x[i, c, e] - branch_v[m, c, e]
-                    difference = new - change[m, c, e]
-                    along[e] += difference * new
+                    difference = x[i, c, e] - branch_v[m, c, e] - change[m, c, e]
+                    change[m, c, e] += difference
+                    along[e] += difference * change[m, c, e]
                     across[e] += difference * difference
-                    change[m, c, e] = new
-                    largest[e] = largest[e] if abs(new) <= largest[e] else abs(new)
+            for e in range(lane):
+                # Written so that NaN wins: a failed environment must not look converged.
+                if not abs(change[m, c, e]) <= largest[e]:
+                    largest[e] = abs(change[m, c, e])
     for e in range(lane):
         weight[e] = along[e] / across[e]
 

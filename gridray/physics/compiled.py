@@ -9,6 +9,7 @@ import numpy as np
 from gridray.physics.admittance import primitive_admittances, source_phasors
 from gridray.physics.assembly import BASE_VA, base_voltages, list_nodes, stored_admittances
 from gridray.physics.branches import load_branches
+from gridray.physics.capacitor_controls import CapacitorSensing, capacitor_sensing
 from gridray.physics.islands import Connectivity, connectivity, reached
 from gridray.physics.linearisation import linearisation
 from gridray.physics.network import Chord, Network
@@ -63,6 +64,7 @@ class CompiledFeeder(NamedTuple):
     generator_kvar: NDArray[np.float64]
     generator_kva: NDArray[np.float64]
     sensing: Sensing
+    capacitor_sensing: CapacitorSensing
     source_node: NDArray[np.int64]
     source_y: NDArray[np.complex128]
     source_e: NDArray[np.complex128]
@@ -87,12 +89,10 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     switches = [line for line in feeder.lines if line.is_switch]
     control_index = {item.name: c for c, item in enumerate(taps)}
     control_index |= {f"line.{item.name}": len(taps) + s for s, item in enumerate(switches)}
-    branch_like = {f"capacitor.{c.name}" for c in feeder.capacitors}
-    matrices = tuple(p for p in primitives if p.name not in branch_like)
+    matrices = tuple(p for p in primitives if not p.name.startswith("capacitor."))
     stored = stored_admittances(matrices, index, base_v, control_index)
     pattern = _pattern(len(nodes), stored, branches, len(taps))
-    place = np.empty(len(nodes), dtype=np.int64)
-    place[pattern.order] = np.arange(len(nodes))
+    place = np.argsort(pattern.order)
     source_node = np.array([index[node] for node in primitives[0].nodes])
     source_y = primitives[0].at() * np.outer(base_v[source_node], base_v[source_node]) / BASE_VA
     source_e = source_phasors(feeder.source) / base_v[source_node]
@@ -110,11 +110,9 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     controls = np.concatenate((1.0 / tap_values, closed))[:, None]
     no_load_v = _settled(network, [np.zeros_like(a) for a in items], controls, alive, None)
     nominal_v = _settled(network, items, controls, alive, no_load_v)
-    switch_values = np.concatenate((np.full(len(taps), np.nan), closed))
     num_loads, num_capacitors = len(feeder.loads), len(feeder.capacitors)
-    typical = [array.copy() for array in items]
-    for array in typical:
-        array[:num_loads] *= TYPICAL_LOAD
+    switch_values = np.concatenate((np.full(len(taps), np.nan), closed))
+    typical = [np.concatenate((array[:num_loads] * TYPICAL_LOAD, array[num_loads:])) for array in items]
     typical_v = _settled(network, typical, controls, alive, nominal_v)
     p, q = (array[:, 0] for array in typical)
     chord = linearisation(network, pattern, p, q, switch_values, alive[:, 0], typical_v)
@@ -143,6 +141,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             generator_kvar=-kvar[generators],
             generator_kva=np.array([g.kva for g in feeder.generators]),
             sensing=_read_only(sensing(feeder, primitives, index, base_v)),
+            capacitor_sensing=_read_only(capacitor_sensing(feeder, primitives, index, base_v)),
             source_node=source_node,
             source_y=source_y,
             source_e=source_e,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridray.physics.capacitor_controls import capacitor_changes
 from gridray.physics.measure import control_voltages, voltages
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import put, take
@@ -77,19 +78,25 @@ def settle(
     """
     state = solve_state(grid, state, tolerance=tolerance)
     rows = np.arange(state.v.shape[2])
+    has_opened = np.zeros(state.capacitor_states.shape, dtype=np.bool_)
     for _ in range(max_control_iterations):
         part = take(state, rows)
-        seen = control_voltages(grid, part, voltages(grid, part))
-        changes = tap_changes(grid.sensing, seen, np.rint((part.taps - 1.0) / TAP_STEP))
-        is_moving = changes.any(axis=0)
-        rows, part, changes = rows[is_moving], take(part, np.flatnonzero(is_moving)), changes[:, is_moving]
-        if not len(rows):
+        v = voltages(grid, part)
+        steps = np.rint((part.taps - 1.0) / TAP_STEP)
+        taps = tap_changes(grid.sensing, control_voltages(grid, part, v), steps)
+        banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
+        is_moving = taps.any(axis=0) | banks.any(axis=0)
+        if not is_moving.any():
             return state
-        delay = np.where(changes != 0.0, grid.sensing.delay_s[:, None], np.inf)
-        changes = np.where(delay == delay.min(axis=0), changes, 0.0)
-        spent = part.iterations
-        taps = np.round(part.taps + changes * TAP_STEP, 12)
-        part = solve_state(grid, part._replace(taps=taps), tolerance=tolerance)
-        put(state, rows, part._replace(iterations=part.iterations + spent))
+        tap_delay = np.where(taps != 0.0, grid.sensing.delay_s[:, None], np.inf)
+        first = np.concatenate((tap_delay, bank_delay)).min(axis=0)
+        taps, banks = np.where(tap_delay == first, taps, 0.0), np.where(bank_delay == first, banks, 0.0)
+        has_opened[:, rows] |= banks < 0.0
+        moved = part._replace(
+            taps=np.round(part.taps + taps * TAP_STEP, 12), capacitor_states=part.capacitor_states + banks
+        )
+        rows, moved = rows[is_moving], take(moved, np.flatnonzero(is_moving))
+        solved = solve_state(grid, moved, tolerance=tolerance)
+        put(state, rows, solved._replace(iterations=moved.iterations + solved.iterations))
     state.converged[rows] = False
     return state
