@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.measure import PowerFlow
 
-FEEDERS = {"ieee13": gridray.load_feeder("ieee13"), "meshed": synthetic_feeder(150, seed=4, meshed=True)}
+FEEDERS = {
+    "ieee13": gridray.load_feeder("ieee13").with_pv(name="roof", bus="675", phases=3, kv=4.16, kw=900.0),
+    "meshed": synthetic_feeder(150, seed=4, meshed=True),
+}
 GRIDS = {name: gridray.compile_feeder(feeder) for name, feeder in FEEDERS.items()}
 TAP_STEP = 0.00625
 NUM_ENVS = 5
@@ -55,6 +58,7 @@ def states(draw: Callable[..., Any], grid: CompiledFeeder, num_envs: int = NUM_E
     return {
         "load_kw": grid.load_kw * column(grid.load_names, share),
         "load_kvar": grid.load_kvar * column(grid.load_names, share),
+        "generator_kw": grid.generator_kw * column(grid.generator_names, share),
         "taps": 1.0 + TAP_STEP * column(grid.tap_names, st.integers(-16, 16), int),
         "capacitor_states": column(grid.capacitor_names, st.booleans(), bool),
         "switch_closed": column(grid.switch_names, st.booleans(), bool),
@@ -71,6 +75,7 @@ def _mixed(grid: CompiledFeeder, num_envs: int) -> dict[str, np.ndarray]:
     return {
         "load_kw": grid.load_kw * rng.uniform(0.0, 1.4, (num_envs, len(grid.load_kw))),
         "load_kvar": grid.load_kvar * rng.uniform(0.0, 1.4, (num_envs, len(grid.load_kw))),
+        "generator_kw": grid.generator_kw * rng.uniform(0.0, 1.4, (num_envs, len(grid.generator_kw))),
         "taps": 1.0 + TAP_STEP * rng.integers(-16, 17, (num_envs, len(grid.tap_names))),
         "capacitor_states": rng.integers(0, 2, (num_envs, len(grid.capacitor_names))).astype(float),
         "switch_closed": closed,
@@ -103,16 +108,17 @@ def test_currents_at_every_node_sum_to_zero(name: str, data: st.DataObject) -> N
 @on_feeders
 @given(data=st.data())
 @FEW
-def test_source_feeds_loads_and_losses(name: str, data: st.DataObject) -> None:
+def test_source_feeds_items_and_losses(name: str, data: st.DataObject) -> None:
     result = gridray.solve(GRIDS[name], **data.draw(states(GRIDS[name])))
     terminals = terminal_powers(FEEDERS[name], result)
     kinds = np.array([element.split(".")[0] for element in terminals.element])
     power = {kind: terminals.power_kva[kinds == kind].sum(axis=0) for kind in set(kinds)}
-    losses = sum(power[kind] for kind in ("line", "transformer", "reactor") if kind in power)
+    losses = power["line"] + power["transformer"]
+    drawn = losses + power["load"] + power["capacitor"] + power.get("pv", 0.0)
     scale = np.abs(terminals.power_kva).max()
     np.testing.assert_allclose(-power["vsource"], result.source_kva, atol=1e-6 * scale)
+    np.testing.assert_allclose(-power["vsource"], drawn, atol=1e-6 * scale)
     np.testing.assert_allclose(losses, result.losses_kva, atol=1e-6 * scale)
-    np.testing.assert_allclose(-power["vsource"], losses + power["load"] + power["capacitor"], atol=1e-6 * scale)
     assert (result.losses_kva.real > -1e-9 * scale).all()
 
 
@@ -155,6 +161,7 @@ def test_values_by_name_equal_values_by_position(name: str) -> None:
     names = {
         "load_kw": grid.load_names,
         "load_kvar": grid.load_names,
+        "generator_kw": grid.generator_names,
         "taps": grid.tap_names,
         "capacitor_states": grid.capacitor_names,
         "switch_closed": grid.switch_names,
@@ -312,7 +319,7 @@ def test_overload_is_solved_or_called_beyond_loadability(name: str, share: np.nd
 @FEW
 def test_impedance_loads_scale_and_turn_with_the_source(name: str, source_pu: float, angle_deg: float) -> None:
     loads = tuple(replace(load, model=2) for load in FEEDERS[name].loads)
-    feeder = replace(FEEDERS[name], loads=loads)
+    feeder = replace(FEEDERS[name], loads=loads, generators=())
     turned = replace(feeder.source, angle_deg=feeder.source.angle_deg + angle_deg)
     base = gridray.solve(gridray.compile_feeder(feeder), tolerance=1e-11)
     grid = gridray.compile_feeder(replace(feeder, source=turned))
