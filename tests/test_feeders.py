@@ -184,3 +184,27 @@ def test_two_controls_of_one_transformer_are_refused(ieee13: Feeder) -> None:
     twin = replace(ieee13.regulators[0], name="twin")
     with pytest.raises(FeederError, match="2 regulators control transformer 'reg1'"):
         validate(replace(ieee13, regulators=(*ieee13.regulators, twin)))
+
+
+def test_synthetic_feeder_is_loaded_by_name() -> None:
+    feeder = load_feeder("synthetic-200-3")
+    assert feeder.content_hash() == load_feeder("synthetic-200-3").content_hash()
+    assert feeder.content_hash() != load_feeder("synthetic-200-4").content_hash()
+
+
+def test_copies_with_more_leave_the_feeder_alone(ieee13: Feeder) -> None:
+    richer = (
+        ieee13.with_pv(name="pv", bus="645.2", phases=1, kv=2.4, kw=100.0)
+        .with_battery(name="bat", bus="675", phases=3, kv=4.16, kw=250.0, kwh=1000.0)
+        .with_generator(name="gen", bus="680", phases=3, kv=4.16, kw=80.0, kvar=10.0)
+        .with_load(name="more", bus="692", phases=3, kv=4.16, kw=30.0, kvar=5.0)
+    )
+    assert not ieee13.generators
+    assert [(g.name, g.kind, g.phases) for g in richer.generators] == [
+        ("pv", "pv", (2,)),
+        ("bat", "battery", (1, 2, 3)),
+        ("gen", "generator", (1, 2, 3)),
+    ]
+    assert richer.loads[-1].name == "more"
+    assert len(richer.loads) == len(ieee13.loads) + 1
+    validate(richer)

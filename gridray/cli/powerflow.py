@@ -25,7 +25,12 @@ class Controls(StrEnum):
 
 
 def command(
-    feeder: Annotated[str, typer.Argument(help="Feeder name (ieee13, ieee34, ieee123) or path of a feeder file.")],
+    feeder: Annotated[
+        str,
+        typer.Argument(
+            help="Feeder name (ieee13, ieee34, ieee123, synthetic-1000-7) or path of a .dss, .json or .yaml file."
+        ),
+    ],
     controls: Annotated[
         Controls, typer.Option(help="free: regulator controls act until they rest; frozen: taps as in the file.")
     ] = Controls.FROZEN,

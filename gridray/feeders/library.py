@@ -26,6 +26,8 @@ from gridray.feeders.components import (
 )
 from gridray.feeders.feeder import Feeder
 from gridray.feeders.opendss import read_opendss
+from gridray.feeders.pandapower import load_pandapower
+from gridray.feeders.synthetic import parse_synthetic_name
 from gridray.feeders.validate import validate
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ def feeder_names() -> tuple[str, ...]:
 
 
 def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Feeder:
-    """Return a feeder of the package by name, or the one in a feeder file or OpenDSS script (.dss).
+    """Return a feeder of the package by name, a synthetic one, or the one in a file.
+
+    A name such as "synthetic-1000-7" makes a feeder of 1000 nodes from seed 7 ("-meshed" may follow). A path ends in
+    .dss (OpenDSS), .json (pandapower) or .yaml (our own).
 
     commands: OpenDSS commands given after the script's own, before its first solve.
 
@@ -54,6 +59,10 @@ def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Fe
         return read_opendss(_existing(name_or_path), commands)
     if commands:
         raise FeederError(f"'{name_or_path}' takes no commands: give the path of an OpenDSS script (.dss)")
+    if str(name_or_path).lower().endswith(".json"):
+        return load_pandapower(_existing(name_or_path))
+    if (synthetic := parse_synthetic_name(str(name_or_path))) is not None:
+        return synthetic
     text, where = _read(name_or_path)
     try:
         # A safe loader with one rule more, which the linter cannot see.

@@ -1,0 +1,50 @@
+"""Loads of a feeder over time, from the load shapes that its file gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gridray.errors import FeederError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gridray.feeders.feeder import Feeder
+
+
+def load_series(
+    feeder: Feeder, times_h: NDArray[np.float64], *, kind: Literal["daily", "yearly"] = "daily"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return kW and kvar of every load, float64 [num_times, num_loads] each.
+
+    As OpenDSS's LoadShape: the value of interval k holds after k - 1 and up to k intervals, hour 0 taking the last
+    one, and a shape repeats. Without a shape of reactive power kvar follows kW's multiplier; a load without a shape
+    stays nominal.
+
+    Args:
+        feeder: the feeder.
+        times_h: hours since the shapes' start, [num_times].
+        kind: which of a load's shapes to follow.
+
+    Raises:
+        FeederError: a load names a shape that the feeder has not.
+    """
+    shapes = {shape.name: shape for shape in feeder.shapes}
+    kw = np.tile([load.kw for load in feeder.loads], (len(times_h), 1)).astype(np.float64)
+    kvar = np.tile([load.kvar for load in feeder.loads], (len(times_h), 1)).astype(np.float64)
+    for column, load in enumerate(feeder.loads):
+        name = getattr(load, kind)
+        if name is None:
+            continue
+        if name not in shapes:
+            raise FeederError(f"Load '{load.name}' follows shape '{name}', which is not there: define it.")
+        shape = shapes[name]
+        index = np.round(np.asarray(times_h) / shape.interval_h).astype(np.int64) - 1
+        p = np.array(shape.p_mult)[index % len(shape.p_mult)]
+        q = p if shape.q_mult is None else np.array(shape.q_mult)[index % len(shape.q_mult)]
+        kw[:, column] = p if shape.is_actual else p * load.kw
+        if shape.q_mult is not None or not shape.is_actual:
+            kvar[:, column] = q if shape.is_actual else q * load.kvar
+    return kw, kvar
