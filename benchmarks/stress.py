@@ -1,0 +1,329 @@
+"""Solve thousands of extreme random states of each feeder; count what becomes of them, OpenDSS's answers beside ours.
+
+Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/stress.py benchmarks/stress.json [--states 10000]
+    [--opendss-states 500] [--feeders ieee13 ieee123]
+
+Loads from 0 to 5 times nominal, every load model (each chunk of states draws them anew), PV beside a third of the
+loads up to 3 times the feeder's peak load, random switches, capacitors and taps, the source at 0.8 to 1.2 pu.
+A state that we call converged must fulfil Kirchhoff's current law at every node to 1e-6 of its largest current (pu of
+1 MVA per phase; at least 1e-3), computed here from the elements' own matrices; any other must carry a status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import peers
+from dss import DSSException
+from rich.console import Console
+from rich.table import Table
+from scipy import sparse
+
+import gridray
+from gridray.feeders.components import Generator
+from gridray.physics.admittance import primitive_admittances, source_phasors
+from gridray.physics.loads import branch_currents
+from gridray.physics.measure import voltages
+from gridray.physics.state import STATUSES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gridray.feeders.components import Load
+    from gridray.feeders.feeder import Feeder
+    from gridray.physics.compiled import CompiledFeeder
+    from gridray.physics.measure import PowerFlow
+
+FEEDERS = ("ieee13", "ieee34mod2", "ieee37", "ieee123", "ieee8500")
+ALLOWED_RESIDUAL = 1e-6
+CHUNK = 250
+TAP_STEP = 0.00625
+AGREEMENT_PU = 1e-5
+NODE_VA = 1e6
+SMALLEST_CURRENT_PU = 1e-3
+"""Below 1 kVA per phase at every terminal (a feeder cut off at its head) residuals are compared with that."""
+
+
+class Kirchhoff(NamedTuple):
+    """The elements' terminals, T of them, and what flows into each, pu, by node in the order of the grid's names.
+
+    constant: complex [T, N], current into each terminal from the node voltages; gather: [N, T], terminals of a node.
+    into: [T, X], entries of the matrices that a control scales by control**exponent; node: the voltage each reads.
+    inner: complex [T], source's current from its inner voltage at source_pu = 1.
+    """
+
+    constant: sparse.csr_matrix
+    gather: sparse.csr_matrix
+    into: sparse.csr_matrix
+    value: NDArray[np.complex128]
+    node: NDArray[np.int64]
+    control: NDArray[np.int64]
+    exponent: NDArray[np.int64]
+    inner: NDArray[np.complex128]
+
+
+def kirchhoff(feeder: Feeder, grid: CompiledFeeder) -> Kirchhoff:
+    """Collect the matrices of all elements; controls are taps (as 1/tap), then switches, then capacitors."""
+    index = {name: i for i, name in enumerate(grid.node_names)}
+    names = (*grid.tap_names, *(f"line.{name}" for name in grid.switch_names), *grid.capacitor_names)
+    controls = {name: c for c, name in enumerate(names)}
+    volts = grid.node_base_v
+    terminals: list[int] = []
+    fixed, varied = [], []
+    for primitive in primitive_admittances(feeder):
+        nodes = np.array([index[f"{bus}.{number}"] for bus, number in primitive.nodes])
+        rows = len(terminals) + np.arange(len(nodes))
+        terminals.extend(nodes)
+        scale = np.outer(volts[nodes], volts[nodes]) / NODE_VA
+        for exponent, matrix in enumerate(primitive.y_siemens):
+            r, c = np.nonzero(matrix)
+            entry = (rows[r], nodes[c], (matrix * scale)[r, c])
+            if exponent == 0:
+                fixed.append(entry)
+            elif len(r):
+                varied.append((*entry, np.full(len(r), controls[str(primitive.control)]), np.full(len(r), exponent)))
+    source = primitive_admittances(feeder)[0]
+    at_source = volts[terminals[: len(source.nodes)]]
+    inner = np.zeros(len(terminals), dtype=np.complex128)
+    inner[: len(source.nodes)] = at_source / NODE_VA * (source.at() @ source_phasors(feeder.source))
+    row, column, value = (np.concatenate(part) for part in zip(*fixed, strict=True))
+    empty = (
+        (np.empty(0, dtype=np.int64),) * 2 + (np.empty(0, dtype=np.complex128),) + (np.empty(0, dtype=np.int64),) * 2
+    )
+    r, c, y, control, exponent = (np.concatenate(part) for part in zip(*(varied or [empty]), strict=True))
+    size = (len(terminals), grid.num_nodes)
+    return Kirchhoff(
+        sparse.csr_matrix((value, (row, column)), shape=size),
+        sparse.csr_matrix((np.ones(size[0]), (np.array(terminals), np.arange(size[0]))), shape=size[::-1]),
+        sparse.csr_matrix((np.ones(len(r)), (r, np.arange(len(r)))), shape=(size[0], len(r))),
+        y, c, control, exponent, inner,
+    )  # fmt: skip
+
+
+def relative_residual(law: Kirchhoff, result: PowerFlow) -> NDArray[np.float64]:
+    """Return the largest residual of Kirchhoff's current law over the largest current at any terminal, [E]."""
+    grid, state = result.grid, result.state
+    v = voltages(grid, state)
+    u = np.concatenate((1.0 / state.taps, state.switch_closed, state.capacitor_states))
+    current = law.constant @ v - law.inner[:, None] * state.source_pu
+    current += law.into @ (law.value[:, None] * u[law.control] ** law.exponent[:, None] * v[law.node])
+    idle = np.zeros((len(grid.capacitor_names), v.shape[1]))
+    p, q = (np.concatenate((items, idle)) / (NODE_VA / 1e3) for items in (state.items_kw, state.items_kvar))
+    drawn = branch_currents(grid.network, np.ascontiguousarray(p), np.ascontiguousarray(q), state.v)
+    at_place = np.zeros(v.shape, dtype=np.complex128)
+    np.add.at(at_place, grid.network.branch_from, drawn)
+    two = grid.network.branch_to >= 0
+    np.add.at(at_place, grid.network.branch_to[two], -drawn[two])
+    residual = law.gather @ current + at_place[grid.place]
+    largest = np.maximum(np.abs(current).max(axis=0), np.abs(drawn).max(axis=0, initial=0.0))
+    relative: NDArray[np.float64] = np.abs(residual).max(axis=0) / np.maximum(largest, SMALLEST_CURRENT_PU)
+    return relative
+
+
+def with_random_models(feeder: Feeder, rng: np.random.Generator) -> Feeder:
+    """Return the feeder with random load models, 1 to 8."""
+    return replace(feeder, loads=tuple(_with_random_model(load, rng) for load in feeder.loads))
+
+
+def _with_random_model(load: Load, rng: np.random.Generator) -> Load:
+    model = int(rng.integers(1, 9))
+    shares = tuple(np.round(np.concatenate((rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3)))), 6).tolist())
+    return replace(load, model=model, zipv=(*shares, 0.0) if model == 8 else ())
+
+
+def with_pv(feeder: Feeder, rng: np.random.Generator) -> Feeder:
+    """Return the feeder with PV beside a third of its loads, 3 times the peak load in all."""
+    chosen = rng.choice(len(feeder.loads), max(1, len(feeder.loads) // 3), replace=False)
+    hosts = [feeder.loads[i] for i in chosen]
+    scale = 3.0 * sum(load.kw for load in feeder.loads) / sum(load.kw for load in hosts)
+    pv = tuple(
+        Generator(
+            name=f"pv_{host.name}", kind="pv", bus=host.bus, phases=host.phases, kv=host.kv, kw=scale * host.kw,
+            kva=1.1 * scale * host.kw, connection=host.connection, neutral=host.neutral,
+        )
+        for host in hosts
+    )  # fmt: skip
+    return feeder.with_generators((*feeder.generators, *pv))
+
+
+def random_inputs(grid: CompiledFeeder, num: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Draw the arguments of `solve` for so many states, from light to absurd."""
+    heaviest = rng.uniform(0.0, 5.0, (num, 1))
+    is_even = rng.random((num, 1)) < 0.25
+    loads = heaviest * np.where(is_even, 1.0, rng.random((num, len(grid.load_names))))
+    sun = rng.random((num, 1)) * (rng.random((num, 1)) < 0.5)
+    sun = sun * rng.uniform(0.5, 1.0, (num, len(grid.generator_names)))
+    flip = (rng.random((num, 1)) < 0.5) & (rng.random((num, len(grid.switch_names))) < 0.25)
+    return {
+        "load_kw": grid.load_kw * loads,
+        "load_kvar": grid.load_kvar * loads,
+        "generator_kw": grid.generator_kw * sun,
+        "taps": 1.0 + TAP_STEP * rng.integers(-16, 17, (num, len(grid.tap_names))),
+        "capacitor_states": rng.integers(0, 2, (num, len(grid.capacitor_names))).astype(np.float64),
+        "switch_closed": np.abs(grid.nominal_switch_closed - flip),
+        "source_pu": rng.uniform(0.8, 1.2, num),
+    }
+
+
+class StressedOpenDss(peers.OpenDss):
+    """OpenDSS with the added PV, set to whole states."""
+
+    def adapt(self, feeder: Feeder, grid: CompiledFeeder) -> None:
+        """Add the PV; grid is the one that has it."""
+        self.source_pu, self.closed = feeder.source.pu, dict.fromkeys(grid.switch_names, -1.0)
+        for g in feeder.generators:
+            nodes = ".".join(str(n) for n in (*g.phases, *((g.neutral,) if g.neutral else ())))
+            self.text(
+                f"new generator.{g.name} bus1={g.bus}.{nodes} phases={1 if _is_one_coil(g) else len(g.phases)} "
+                f"conn={g.connection} kv={g.kv} kw={g.kw} kvar=0 model=1 vminpu={g.vmin_pu} vmaxpu={g.vmax_pu}"
+            )
+        self.grid = grid
+        self.text("set maxiterations=100")
+        self.index_again()
+
+    def set_models(self, feeder: Feeder) -> None:
+        """Give each load its model."""
+        for load in feeder.loads:
+            zipv = f" zipv=[{' '.join(map(str, load.zipv))}]" if load.model == 8 else ""
+            self.text(f"edit load.{load.name} model={load.model}{zipv}")
+
+    def set_state(self, inputs: dict[str, NDArray[np.float64]], row: int) -> None:
+        """Set everything that varies."""
+        self.set_loads(inputs["load_kw"][row], inputs["load_kvar"][row])
+        for name, kw in zip(self.grid.generator_names, inputs["generator_kw"][row].tolist(), strict=True):
+            self.text(f"edit generator.{name} kw={kw!r} kvar=0")
+        self.set_taps(inputs["taps"][row])
+        for name, state in zip(self.grid.capacitor_names, inputs["capacitor_states"][row], strict=True):
+            self.text(f"edit capacitor.{name} states={int(state)}")
+        for name, closed in zip(self.grid.switch_names, inputs["switch_closed"][row].tolist(), strict=True):
+            if self.closed[name] != closed:
+                self.text(f"{'close' if closed else 'open'} line.{name} 1")
+                self.text(f"{'close' if closed else 'open'} line.{name} 2")
+                self.closed[name] = closed
+        self.circuit.Vsources.First  # noqa: B018
+        self.circuit.Vsources.pu = self.source_pu * float(inputs["source_pu"][row])
+
+    def answer(self, tolerance: float) -> NDArray[np.complex128] | None:
+        """Return the voltages, V, or None where OpenDSS says that it did not converge."""
+        try:
+            self.solve(tolerance)
+        except DSSException:
+            return None
+        volts = self.voltages()
+        return volts if self.circuit.Solution.Converged and np.isfinite(volts).all() else None
+
+
+def _is_one_coil(item: Generator) -> bool:
+    return len(item.phases) == 1 or (item.connection == "delta" and len(item.phases) == 2)
+
+
+def compare(
+    dss: StressedOpenDss, feeder: Feeder, inputs: dict[str, NDArray[np.float64]], result: PowerFlow, num: int
+) -> Counter[str]:
+    """Count who converges on the first states of a chunk, and how often both find the same voltages."""
+    dss.set_models(feeder)
+    counts: Counter[str] = Counter()
+    for row in range(num):
+        dss.set_state(inputs, row)
+        volts = dss.answer(1e-8)
+        ours = bool(result.converged[row])
+        counts[_verdict(is_ours=ours, is_theirs=volts is not None)] += 1
+        if ours and volts is not None:
+            alive = result.voltage[row] != 0.0
+            difference = np.abs(result.vmag_pu[row] - np.abs(volts) / result.grid.node_base_v)[alive]
+            counts["both, same voltages"] += bool(difference.max(initial=0.0) < AGREEMENT_PU)
+    return counts
+
+
+def _verdict(*, is_ours: bool, is_theirs: bool) -> str:
+    if is_ours:
+        return "both" if is_theirs else "only gridray"
+    return "only opendss" if is_theirs else "neither"
+
+
+def stress(case: str, num_states: int, num_opendss: int) -> dict[str, Any]:
+    """Solve the feeder's random states chunk by chunk."""
+    plain = peers.feeder_of(case)
+    rng = np.random.default_rng(0)
+    feeder = with_pv(plain, rng)
+    windings = {control.transformer: control.winding for control in feeder.regulators}
+    dss = StressedOpenDss(case, gridray.compile_feeder(plain), windings)
+    dss.adapt(feeder, gridray.compile_feeder(feeder))
+    counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
+    peer: Counter[str] = Counter()
+    wrong: list[dict[str, Any]] = []
+    num_nan, seconds, slowest, worst = 0, 0.0, 0.0, 0.0
+    for first in range(0, num_states, CHUNK):
+        num = min(CHUNK, num_states - first)
+        varied = with_random_models(feeder, rng)
+        grid = gridray.compile_feeder(varied)
+        inputs = random_inputs(grid, num, rng)
+        start = time.perf_counter()
+        result = gridray.solve(grid, **inputs)
+        slowest = max(slowest, (time.perf_counter() - start) / num)
+        seconds += time.perf_counter() - start
+        counts.update(result.status.tolist())
+        residual = relative_residual(kirchhoff(varied, grid), result)
+        num_nan += int((~np.isfinite(result.state.v)).any(axis=(0, 1)).sum())
+        is_wrong = result.converged & ~(residual <= ALLOWED_RESIDUAL)
+        wrong += [{"state": first + int(row), "residual": float(residual[row])} for row in np.flatnonzero(is_wrong)]
+        worst = max(worst, float(residual[result.converged].max(initial=0.0)))
+        share = num_opendss * (first + num) // num_states - num_opendss * first // num_states
+        peer += compare(dss, varied, inputs, result, min(share, num))
+    return {
+        "feeder": case,
+        "num_states": num_states,
+        "num_converged": counts["converged"] + counts["dead island"],
+        "statuses": dict(counts),
+        "num_flagged": counts["beyond loadability"] + counts["not converged"],
+        "num_with_nan": num_nan,
+        "num_wrongly_converged": len(wrong),
+        "wrongly_converged": wrong[:20],
+        "largest_residual_of_converged": worst,
+        "seconds": round(seconds, 3),
+        "ms_per_state": round(1e3 * seconds / num_states, 4),
+        "ms_per_state_of_slowest_chunk": round(1e3 * slowest, 4),
+        "opendss": {"num_states": num_opendss, "tolerance": 1e-8, "max_iterations": 100, **dict(peer)},
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the counts."""
+    table = Table("feeder", "states", *STATUSES, "NaN", "wrong", "residual", "ms/state", "OpenDSS on the same")
+    for row in rows:
+        peer = row["opendss"]
+        theirs = f"{peer.get('both', 0) + peer.get('only opendss', 0)} of {peer['num_states']}; "
+        theirs += f"only we {peer.get('only gridray', 0)}, only it {peer.get('only opendss', 0)}; "
+        theirs += f"same {peer.get('both, same voltages', 0)} of {peer.get('both', 0)}"
+        numbers = (row["num_states"], *row["statuses"].values(), row["num_with_nan"], row["num_wrongly_converged"])
+        residual = f"{row['largest_residual_of_converged']:.0e}"
+        table.add_row(row["feeder"], *map(str, numbers), residual, f"{row['ms_per_state']:.2f}", theirs)
+    Console(width=150).print(table)
+
+
+def main() -> None:
+    """Stress the feeders and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--states", type=int, default=10000)
+    parser.add_argument("--opendss-states", type=int, default=500)
+    parser.add_argument("--feeders", nargs="+", default=FEEDERS)
+    parser.add_argument("--quick", action="store_true", help="60 states of each feeder, 10 with OpenDSS")
+    arguments = parser.parse_args()
+    num, num_peer = (60, 10) if arguments.quick else (arguments.states, arguments.opendss_states)
+    rows = [stress(case, num, min(num_peer, num)) for case in arguments.feeders]
+    aside = arguments.out.with_suffix(".tmp")
+    aside.write_text(json.dumps({"method": __doc__, "feeders": rows}, indent=1) + "\n", "utf-8")
+    aside.rename(arguments.out)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
