@@ -42,7 +42,7 @@ def test_lane_solution_equals_dense_solution(graph: nx.Graph) -> None:
     x = rng.normal(size=(graph.number_of_nodes(), 2, LANE))
     expected = np.linalg.solve(dense, x.transpose(2, 0, 1).reshape(LANE, -1, 1))[..., 0]
     factorize(blocks, pattern.start, pattern.column, pattern.target)
-    substitute(blocks, pattern.start, pattern.column, x)
+    substitute(blocks, pattern.start, pattern.column, x, 0)
     np.testing.assert_allclose(x.transpose(2, 0, 1).reshape(LANE, -1), expected, rtol=1e-10, atol=1e-12)
 
 
