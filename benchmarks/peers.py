@@ -66,7 +66,7 @@ class OpenDss:
         """Map names to places after an element was added."""
         loads = {name: i for i, name in enumerate(self.grid.load_names)}
         self.load_order = np.array([loads[name.lower()] for name in self.circuit.Loads.AllNames], dtype=np.int64)
-        self.solve(1e-4)
+        self.solve()
         nodes = {name.lower(): i for i, name in enumerate(self.circuit.AllNodeNames)}
         self.node_order = np.array([nodes[name] for name in self.grid.node_names], dtype=np.int64)
 
@@ -88,12 +88,16 @@ class OpenDss:
         transformers = self.circuit.Transformers
         for name, tap in zip(self.grid.tap_names, taps.tolist(), strict=True):
             transformers.Name = name
-            transformers.Wdg = self.windings[name]
+            if transformers.Wdg != self.windings[name]:
+                transformers.Wdg = self.windings[name]
             transformers.Tap = tap
 
-    def solve(self, tolerance: float) -> None:
+    def set_tolerance(self, tolerance: float) -> None:
+        """Set the largest last relative change of a voltage."""
+        self.text(f"set tolerance={tolerance}")
+
+    def solve(self) -> None:
         """Solve from the last state's voltages."""
-        self.circuit.Solution.Tolerance = tolerance
         self.circuit.Solution.Solve()
 
     def voltages(self) -> NDArray[np.complex128]:

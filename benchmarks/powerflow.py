@@ -123,7 +123,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def solve_with_opendss(
-    dss: peers.OpenDss, states: States, num_states: int, tolerance: float
+    dss: peers.OpenDss, states: States, num_states: int
 ) -> tuple[dict[str, float], NDArray[np.complex128]]:
     """Solve the first states one after another; return mean times in us and iterations, and the voltages, V."""
     solve_s = whole_s = 0.0
@@ -134,7 +134,7 @@ def solve_with_opendss(
         if states.taps is not None:
             dss.set_taps(states.taps[number])
         set_done = time.perf_counter()
-        dss.solve(tolerance)
+        dss.solve()
         solve_s += time.perf_counter() - set_done
         volts.append(dss.voltages())
         whole_s += time.perf_counter() - start
@@ -184,10 +184,11 @@ def _pair(
     )
     if not result.converged.all():
         sys.exit(f"{grid.name}: {int((~result.converged).sum())} power flows did not converge")
+    dss.set_tolerance(tolerance)
     if states.taps is None:
         dss.set_taps(grid.nominal_taps)
-        dss.solve(tolerance)
-    peer, volts = solve_with_opendss(dss, states, num_states, tolerance)
+        dss.solve()
+    peer, volts = solve_with_opendss(dss, states, num_states)
     is_compared = np.array([not name.startswith(FLOATING_NODES) for name in grid.node_names])
     difference = np.abs(result.voltage[:num_states] - volts) / grid.node_base_v
     ours_us = seconds / len(states.kw) * 1e6
