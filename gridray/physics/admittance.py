@@ -59,7 +59,7 @@ def source_phasors(source: Source) -> NDArray[np.complex128]:
 def _source(source: Source) -> Primitive:
     z1, z0 = complex(source.r1_ohm, source.x1_ohm), complex(source.r0_ohm, source.x0_ohm)
     n = len(source.phases)
-    z = np.full((n, n), (z0 - z1) / 3.0) + z1 * np.eye(n) if n > 1 else np.array([[z1]])
+    z = np.full((n, n), (z0 - z1) / 3.0) + z1 * np.eye(n)
     return _element("vsource.source", [(source.bus, phase) for phase in source.phases], np.linalg.inv(z))
 
 

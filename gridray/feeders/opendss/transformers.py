@@ -90,12 +90,13 @@ def _transformer(item: Element) -> Transformer:
         raise ScriptError(f"it has {len(windings)} windings: GridRay knows two and three")
     if values["phases"] > 3:
         raise ScriptError(f"it has {values['phases']} phases: give 1 to 3")
+    scale = 1.0
     if item.cls == "autotrans":
-        raise ScriptError("OpenDSS's autotransformer is not read yet: write it as a transformer of its two coils")
+        windings, scale = _auto(windings)
     return Transformer(
         name=item.name,
         windings=tuple(_converted(winding, values["phases"]) for winding in windings),
-        xhl_percent=values["x12"],
+        xhl_percent=values["x12"] * scale,
         xht_percent=values["x13"] if len(windings) == 3 else 0.0,
         xlt_percent=values["x23"] if len(windings) == 3 else 0.0,
         no_load_loss_percent=values["%noloadloss"],
@@ -103,6 +104,23 @@ def _transformer(item: Element) -> Transformer:
         antifloat_ppm=values["ppm_antifloat"],
         high_side_lags=values["leadlag"].startswith(("le", "eu")),
     )
+
+
+def _auto(windings: list[Values]) -> tuple[list[Values], float]:
+    """Return an autotransformer's coils, and the factor from its percentages, on the high side, to theirs.
+
+    The series coil has the difference of the voltages, so its base impedance is ((H - X) / H)^2 of the high side's.
+    """
+    if [winding["conn"] for winding in windings] != ["series", "wye"]:
+        raise ScriptError("an autotransformer other than series and wye: write it as a transformer of its coils")
+    high, low = windings
+    if not high["kv"] > low["kv"] > 0.0:
+        raise ScriptError(f"an autotransformer of {high['kv']:g} to {low['kv']:g} kV: give the higher voltage first")
+    scale = (high["kv"] / (high["kv"] - low["kv"])) ** 2
+    return [
+        {**high, "kv": high["kv"] - low["kv"], "r": high["r"] * scale},
+        {**low, "r": low["r"] * scale},
+    ], scale
 
 
 def _converted(winding: Values, n: int) -> Winding:
