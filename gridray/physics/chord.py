@@ -22,7 +22,7 @@ PATIENCE = 15
 """Iterations before that is judged."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def chord(
     net: Network,
     shared: Chord,
@@ -75,7 +75,7 @@ def chord(
     return iterations, converged
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _load_lane(array: NDArray[np.float64], first: int, width: int, lane: NDArray[np.float64]) -> None:
     """Copy the lane's columns, the last one repeated."""
     for i in range(array.shape[0]):
@@ -83,7 +83,7 @@ def _load_lane(array: NDArray[np.float64], first: int, width: int, lane: NDArray
             lane[i, e] = array[i, first + min(e, width - 1)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _start(
     net: Network,
     shared: Chord,
@@ -104,7 +104,7 @@ def _start(
                     branch_v[m, c, e] = v[i, c, env] - v[j, c, env] if j >= 0 else v[i, c, env]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _tail_factors(shared: Chord, u: NDArray[np.float64], tail: NDArray[np.float64]) -> None:
     for k in range(tail.shape[0]):
         for c in range(4):
@@ -122,7 +122,7 @@ def _tail_factors(shared: Chord, u: NDArray[np.float64], tail: NDArray[np.float6
     factorize(tail, shared.tail_start, shared.tail_column, shared.tail_target)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _iterate(
     net: Network,
     shared: Chord,
@@ -170,7 +170,7 @@ def _iterate(
     return count, done
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _right_side(
     net: Network,
     shared: Chord,
@@ -203,14 +203,14 @@ def _right_side(
                     x[j, c, e] -= current[c, e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _forward(shared: Chord, x: NDArray[np.float64]) -> None:
     for k in range(shared.num_passive, x.shape[0]):
         first, last = shared.forward_start[k], shared.forward_start[k + 1]
         _subtract_row(x, k, first, last, shared.forward_column, shared.forward_block)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _backward(shared: Chord, x: NDArray[np.float64], last: int, stop: int, source: NDArray[np.float64]) -> None:
     """Substitute backward from place `last` to the one after `stop`; passive places start from their constant."""
     for k in range(last, stop, -1):
@@ -228,7 +228,7 @@ def _backward(shared: Chord, x: NDArray[np.float64], last: int, stop: int, sourc
         _subtract_row(x, k, start, end, shared.backward_column, shared.backward_block)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _subtract_row(
     x: NDArray[np.float64],
     k: int,
@@ -259,7 +259,7 @@ def _subtract_row(
             x[k, 1, e] -= im
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _measure_change(
     net: Network,
     x: NDArray[np.float64],
@@ -295,7 +295,7 @@ def _measure_change(
         weight[e] = along[e] / across[e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _mix(
     branch_v: NDArray[np.float64],
     change: NDArray[np.float64],

@@ -15,7 +15,7 @@ LANE = 64
 """Environments solved side by side with shared factors: long lanes make the loops' overhead small."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def factorize(
     blocks: NDArray[np.float64], start: NDArray[np.int64], column: NDArray[np.int64], target: NDArray[np.int64]
 ) -> None:
@@ -50,7 +50,7 @@ def factorize(
                 t += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _subtract_product(blocks: NDArray[np.float64], i: int, left: int, right: int) -> None:
     for c in range(2):
         for e in range(blocks.shape[2]):
@@ -59,7 +59,7 @@ def _subtract_product(blocks: NDArray[np.float64], i: int, left: int, right: int
             blocks[i, 2 * c + 1, e] -= a * blocks[right, 1, e] + b * blocks[right, 3, e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def substitute(
     blocks: NDArray[np.float64],
     start: NDArray[np.int64],
@@ -83,7 +83,7 @@ def substitute(
             x[row, 0, e] = re
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _subtract_image(x: NDArray[np.float64], i: int, blocks: NDArray[np.float64], block: int, j: int) -> None:
     for e in range(x.shape[2]):
         re = blocks[block, 0, e] * x[j, 0, e] + blocks[block, 1, e] * x[j, 1, e]
@@ -92,7 +92,7 @@ def _subtract_image(x: NDArray[np.float64], i: int, blocks: NDArray[np.float64],
         x[i, 1, e] -= im
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def factorize_shared(
     blocks: NDArray[np.float64],
     start: NDArray[np.int64],
@@ -121,7 +121,7 @@ def factorize_shared(
                 t += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def multiply(a: NDArray[np.float64], b: NDArray[np.float64], product: NDArray[np.float64]) -> None:
     """Set product = a b for 2x2 blocks [4]; product may be a or b."""
     p0, p1 = a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3]

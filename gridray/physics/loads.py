@@ -17,7 +17,7 @@ TINY = 1e-100
 """Keeps 1/v finite at v = 0, where every curve is an impedance."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def relative_admittance(curve: NDArray[np.float64], first: int, v: float) -> tuple[float, float]:
     """Return y(v) = S(v) / (S0 v^2) and dy/dv at v pu; `first` is 5 for P and 12 for Q.
 
@@ -44,7 +44,7 @@ def relative_admittance(curve: NDArray[np.float64], first: int, v: float) -> tup
     return y, slope
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def linearise(
     curve: NDArray[np.float64], p: float, q: float, vr: float, vi: float
 ) -> tuple[float, float, float, float]:
@@ -63,7 +63,7 @@ def linearise(
     return g + along_re * vr, b + along_re * vi, -b + along_im * vr, g + along_im * vi
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def lane_current(
     curve: NDArray[np.float64],
     m: int,
@@ -105,7 +105,7 @@ def lane_current(
         current[1, e] = g * vi - b * vr
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _lane_current_by_power_law(
     curve: NDArray[np.float64],
     m: int,
@@ -126,7 +126,7 @@ def _lane_current_by_power_law(
         current[1, e] = g * vi - b * vr
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def branch_currents(
     net: Network, p: NDArray[np.float64], q: NDArray[np.float64], v: NDArray[np.float64]
 ) -> NDArray[np.complex128]:
@@ -147,7 +147,7 @@ def branch_currents(
     return current
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def total_powers(
     net: Network,
     current: NDArray[np.complex128],

@@ -22,7 +22,7 @@ SLOW_CONTRACTION = 0.1
 """An environment whose correction shrinks by less than this factor gets a fresh Jacobian."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def newton(
     net: Network,
     p: NDArray[np.float64],
@@ -85,7 +85,7 @@ def newton(
     return iterations, converged
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _solve_lane(
     net: Network,
     p: NDArray[np.float64],
@@ -127,7 +127,7 @@ def _solve_lane(
     return count, done
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _derivatives(
     net: Network,
     p: NDArray[np.float64],
@@ -149,7 +149,7 @@ def _derivatives(
                 derivative[m, 2, e], derivative[m, 3, e] = ir, ii
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _jacobian(
     net: Network,
     u: NDArray[np.float64],
@@ -187,7 +187,7 @@ def _jacobian(
     _isolate(net, alive, blocks)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _isolate(net: Network, alive: NDArray[np.float64], blocks: NDArray[np.float64]) -> None:
     num_nodes, num_entries = net.start.size - 1, net.column.size
     for k in range(num_nodes):
@@ -202,7 +202,7 @@ def _isolate(net: Network, alive: NDArray[np.float64], blocks: NDArray[np.float6
                     blocks[num_nodes + num_entries + s, :, e] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _right_side(
     net: Network,
     p: NDArray[np.float64],
@@ -237,7 +237,7 @@ def _right_side(
                 x[j, 1, e] -= im * alive[j, e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _largest(x: NDArray[np.float64], v: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
     largest[:] = 0.0
     for k in range(x.shape[0]):
