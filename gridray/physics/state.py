@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -66,6 +66,5 @@ def take(state: GridState, rows: NDArray[np.int64]) -> GridState:
 
 def put(state: GridState, rows: NDArray[np.int64], part: GridState) -> None:
     """Overwrite the state's environments of these indices."""
-    target: NDArray[Any]
-    for target, source in zip(state, part, strict=True):
-        target[..., rows] = source
+    for name in GridState._fields:
+        getattr(state, name)[..., rows] = getattr(part, name)
