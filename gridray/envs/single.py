@@ -36,7 +36,7 @@ class GridEnv(gymnasium.Env[Any, Any]):
         observations, infos = self._vector.reset(seed=seed, options=None if day is None else {"days": [day]})
         return observations[0], _row(infos)
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply an action for one interval."""
         observations, rewards, terminated, truncated, infos = self._vector.step(np.asarray(action)[None])
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _row(infos)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiDiscrete, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from gridray.errors import ConfigError
+from gridray.tasks.base import has_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,8 @@ OBSERVATION_LIMIT = 1e3
 class GridVectorEnv(VectorEnv[Any, Any, Any]):
     """Environments of one task; the row after a done row is its reset, as gymnasium's NEXT_STEP mode says.
 
-    Observations float32 [num_envs, num_observations]; actions float32 [num_envs, num_actions] in [-1, 1].
+    Observations float32 [num_envs, num_observations]; actions float32 [num_envs, num_actions] in [-1, 1], or int64
+    levels where the task has these (a MultiDiscrete space).
     infos: "cost_<name>" and the task's indicators, float64 [num_envs]; "day", int64 [num_envs].
     Each environment draws from its own random stream, so that what it does does not depend on how many there are.
     """
@@ -38,7 +40,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs
         size = len(task.observation_channels)
         self.single_observation_space = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
-        self.single_action_space = Box(-1.0, 1.0, (len(task.action_channels),), np.float32)
+        self.single_action_space = _action_space(task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._days = task.allowed_days()
@@ -74,18 +76,10 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observe(), {"day": days}
 
     def step(
-        self, actions: NDArray[np.float32]
+        self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0."""
-        actions = np.asarray(actions, dtype=np.float32)
-        if actions.shape != self.action_space.shape:
-            raise ConfigError(f"actions have shape {actions.shape}: give {self.action_space.shape}.")
-        if not np.isfinite(actions).all():
-            env, column = np.argwhere(~np.isfinite(actions))[0]
-            name = self.task.action_channels[column].name
-            raise ConfigError(
-                f"Action '{name}' of environment {env} is {actions[env, column]}: give a number in -1..1."
-            )
+        actions = self._checked(actions)
         result = self.task.step(self._state, actions)
         was_done = self._is_done
         if was_done.any():
@@ -102,9 +96,44 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def _observe(self) -> NDArray[np.float32]:
         return np.clip(self.task.observe(self._state), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
+    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
+        channels = self.task.action_channels
+        space = self.single_action_space
+        given = np.asarray(actions)
+        if given.shape != self.action_space.shape:
+            raise ConfigError(f"actions have shape {given.shape}: give {self.action_space.shape}.")
+        if isinstance(space, MultiDiscrete):
+            with np.errstate(invalid="ignore"):
+                levels = given.astype(np.int64)
+            is_right = (levels == given) & (levels >= space.start) & (levels < space.start + space.nvec)
+            if not is_right.all():
+                env, column = np.argwhere(~is_right)[0]
+                name, _, low, high, _ = channels[column]
+                raise ConfigError(
+                    f"Action '{name}' of environment {env} is {given[env, column]}: "
+                    f"give a whole number from {low:g} to {high:g}."
+                )
+            return levels
+        given = given.astype(np.float32, copy=False)
+        if not np.isfinite(given).all():
+            env, column = np.argwhere(~np.isfinite(given))[0]
+            name = channels[column].name
+            raise ConfigError(f"Action '{name}' of environment {env} is {given[env, column]}: give a number in -1..1.")
+        return given
+
     def _seed_streams(self, seed: int | None) -> None:
         root = np.random.SeedSequence(seed)
         self._streams = [np.random.default_rng(stream) for stream in root.spawn(self.num_envs)]
 
     def _draw_days(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([self._streams[row].choice(self._days) for row in rows], dtype=np.int64)
+
+
+def _action_space(task: Task) -> Space[Any]:
+    """Return a box of [-1, 1], or MultiDiscrete for a task of levels."""
+    channels = task.action_channels
+    if not has_levels(channels):
+        return Box(-1.0, 1.0, (len(channels),), np.float32)
+    low = np.array([channel.low for channel in channels], dtype=np.int64)
+    high = np.array([channel.high for channel in channels], dtype=np.int64)
+    return MultiDiscrete(high - low + 1, start=low)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from gridray.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -28,14 +30,15 @@ class ActionChannel(NamedTuple):
     """One controlled quantity; an action in [-1, 1] spans low..high in `unit`.
 
     kind: continuous; integer (whole steps, rounded towards zero, so that small actions move nothing);
-    switch (above 1/3 closes, below -1/3 opens, else keeps).
+    switch (above 1/3 closes, below -1/3 opens, else keeps); level (the action is the whole number from low to high
+    itself; a task has only levels, and a MultiDiscrete action space, or none).
     """
 
     name: str
     unit: str
     low: float
     high: float
-    kind: Literal["continuous", "integer", "switch"]
+    kind: Literal["continuous", "integer", "switch", "level"]
 
 
 class StepResult(NamedTuple):
@@ -78,8 +81,8 @@ class Task(Protocol):
         """Start the days' episodes in these rows of the state."""
         ...
 
-    def step(self, state: Any, actions: NDArray[np.float32]) -> StepResult:  # noqa: ANN401
-        """Apply actions [num_envs, num_actions] for one interval and move the time on."""
+    def step(self, state: Any, actions: NDArray[Any]) -> StepResult:  # noqa: ANN401
+        """Apply actions [num_envs, num_actions], float32 or int64 levels, for one interval and move the time on."""
         ...
 
     def observe(self, state: Any) -> NDArray[np.float32]:  # noqa: ANN401
@@ -91,16 +94,30 @@ class Task(Protocol):
         ...
 
 
+def has_levels(channels: Sequence[ActionChannel]) -> bool:
+    """Tell whether actions are levels (all channels are).
+
+    Raises:
+        ConfigError: only some are.
+    """
+    levels = [channel.name for channel in channels if channel.kind == "level"]
+    if levels and len(levels) < len(channels):
+        raise ConfigError(f"Action '{levels[0]}' is a level but others are not: make all of a task's actions levels.")
+    return bool(levels)
+
+
 def set_points(channels: Sequence[ActionChannel], actions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Decode actions in [-1, 1] into physical set-points.
 
     Args:
         channels: the task's action channels.
-        actions: [num_rows, num_channels], clipped to [-1, 1].
+        actions: [num_rows, num_channels], clipped to [-1, 1]; levels as they are.
 
     Returns:
         float64 [num_rows, num_channels] in the channels' units; a switch is 1 (close), 0 (open) or NaN (keep).
     """
+    if has_levels(channels):
+        return np.asarray(actions, dtype=np.float64)
     clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
     low = np.array([channel.low for channel in channels])
     high = np.array([channel.high for channel in channels])
@@ -144,6 +161,9 @@ def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArr
                 actions[:, column] = np.where(np.isnan(state), 0.0, 2.0 * np.nan_to_num(state) - 1.0)
             continue
         target = values.get(channel.name, np.zeros(num_rows))
+        if channel.kind == "level":
+            actions[:, column] = np.clip(np.rint(target), channel.low, channel.high)
+            continue
         if channel.kind == "integer":
             # The middle of the range that decodes to this many steps, so that a learner's small error keeps it.
             target = np.sign(target) * (np.abs(target) + 0.5)
