@@ -6,7 +6,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from gridray.physics.factorization import LANE, factorize, substitute
+from gridray.physics.factorization import factorize, substitute
+from gridray.physics.lanes import LANE, aligned_empty
 from gridray.physics.ordering import eliminate
 
 
@@ -16,7 +17,8 @@ def _dense_and_blocks(graph: nx.Graph, rng: np.random.Generator) -> tuple[np.nda
     place = np.argsort(pattern.order)
     num_entries = len(pattern.column)
     owner = np.repeat(np.arange(n), np.diff(pattern.start))
-    blocks = np.zeros((n + 2 * num_entries, 4, LANE))
+    blocks = aligned_empty((n + 2 * num_entries, 4, LANE))
+    blocks[:] = 0.0
     dense = np.zeros((LANE, 2 * n, 2 * n))
 
     def put(block: int, i: int, j: int, value: np.ndarray) -> None:
@@ -31,7 +33,7 @@ def _dense_and_blocks(graph: nx.Graph, rng: np.random.Generator) -> tuple[np.nda
         if (k, j) in edges:
             put(n + q, k, j, rng.normal(size=(4, LANE)))
             put(n + num_entries + q, j, k, rng.normal(size=(4, LANE)))
-    return dense, blocks, pattern
+    return dense, blocks.reshape(-1, LANE), pattern
 
 
 @pytest.mark.parametrize("graph", [nx.path_graph(7), nx.random_labeled_tree(30, seed=1), nx.grid_2d_graph(4, 5)])
@@ -39,11 +41,12 @@ def test_lane_solution_equals_dense_solution(graph: nx.Graph) -> None:
     graph = nx.convert_node_labels_to_integers(graph)
     rng = np.random.default_rng(0)
     dense, blocks, pattern = _dense_and_blocks(graph, rng)
-    x = rng.normal(size=(graph.number_of_nodes(), 2, LANE))
-    expected = np.linalg.solve(dense, x.transpose(2, 0, 1).reshape(LANE, -1, 1))[..., 0]
+    x = aligned_empty((2 * graph.number_of_nodes(), LANE))
+    x[:] = rng.normal(size=x.shape)
+    expected = np.linalg.solve(dense, x.T[..., None])[..., 0]
     factorize(blocks, pattern.start, pattern.column, pattern.target)
     substitute(blocks, pattern.start, pattern.column, x, 0)
-    np.testing.assert_allclose(x.transpose(2, 0, 1).reshape(LANE, -1), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(x.T, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_tree_elimination_makes_no_fill() -> None:

@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 import gridray
 from gridray.feeders.components import Transformer, Winding
 from gridray.feeders.synthetic import synthetic_feeder
-from gridray.physics.factorization import LANE
+from gridray.physics.chord import LARGE
+from gridray.physics.lanes import LANE
 from gridray.physics.state import STATUSES
 from gridray.physics.terminals import terminal_powers
 
@@ -142,6 +143,15 @@ def test_permuting_environments_permutes_results(name: str, seed: int) -> None:
     batch, order = _mixed(grid, num_envs), np.random.default_rng(seed).permutation(num_envs)
     permuted = gridray.solve(grid, **{key: array[order] for key, array in batch.items()})
     np.testing.assert_array_equal(permuted.voltage, gridray.solve(grid, **batch).voltage[order])
+
+
+def test_large_batch_that_is_written_past_the_caches_equals_small_ones() -> None:
+    grid = GRIDS["ieee13"]
+    num_envs = -(-LARGE // (2 * grid.num_nodes * LANE)) * LANE + LANE
+    batch = {key: array[np.arange(num_envs) % len(array)] for key, array in _mixed(grid, 3 * LANE).items()}
+    large = gridray.solve(grid, **batch)
+    small = gridray.solve(grid, **{key: array[: 3 * LANE] for key, array in batch.items()})
+    np.testing.assert_array_equal(large.voltage, small.voltage[np.arange(num_envs) % (3 * LANE)])
 
 
 @on_feeders

@@ -3,33 +3,71 @@
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from gridray.physics.factorization import LANE, factorize, substitute
+from gridray.physics.assembly import BASE_VA
+from gridray.physics.factorization import factorize, substitute
+from gridray.physics.lanes import (
+    LANE,
+    empty_lanes,
+    fill,
+    less_product,
+    load,
+    magnitude,
+    plus_product,
+    select,
+    store,
+    stream,
+)
 from gridray.physics.loads import TINY, lane_current
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.physics.network import Chord, Network
+    from gridray.physics.state import GridState
 
-HOPELESS_CONTRACTION = 1.0
-"""An environment whose correction shrinks by less than this factor is left to Newton's method."""
+KW_PER_PU = BASE_VA / 1e3
+LARGE = 100_000
+"""Voltages of a batch that are too many for a core's cache, which they then leave to the work."""
 PATIENCE = 15
-"""Iterations before that is judged."""
+"""Iterations after which an environment whose correction grows is left to Newton's method."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+class _Workspace(NamedTuple):
+    """One lane's numbers, arrays [rows, LANE]; two rows (real, imaginary) a branch or place, four a block of the tail.
+
+    p, q: items; u: controls; source: one row; v: the branches' voltages; change, image: the last change of v and what
+    it led to; x: places; tail: factors; weight, largest, previous: a row each; num_iterations: int64
+    [LANE]; is_done, is_given_up: bool [LANE].
+    """
+
+    p: NDArray[np.float64]
+    q: NDArray[np.float64]
+    u: NDArray[np.float64]
+    source: NDArray[np.float64]
+    v: NDArray[np.float64]
+    change: NDArray[np.float64]
+    image: NDArray[np.float64]
+    x: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    largest: NDArray[np.float64]
+    previous: NDArray[np.float64]
+    num_iterations: NDArray[np.int64]
+    is_done: NDArray[np.bool_]
+    is_given_up: NDArray[np.bool_]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def chord(
     net: Network,
     shared: Chord,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    u: NDArray[np.float64],
-    source_pu: NDArray[np.float64],
+    state: GridState,
+    capacitor_kvar: NDArray[np.float64],
     v: NDArray[np.float64],
     is_warm: bool,  # noqa: FBT001
     tolerance: float,
@@ -41,272 +79,273 @@ def chord(
     factors are shared but for the tail, the regulators' terminals, which are eliminated last. Convergence is that of
     the branches' voltages, on which all others depend linearly. A row of a batch equals the environment alone.
 
-    Args and returns as `newton.newton`; is_warm: start from v, else from the typical state. An environment that
-    converges slowly is returned as not converged, its v as far as it got.
+    Args:
+        net: the feeder.
+        shared: its Jacobian.
+        state: powers, taps, capacitors and source; v to start from if is_warm. Not read else.
+        capacitor_kvar: rated power of the capacitors, [num_capacitors].
+        v: filled with the node voltages, pu, [N, 2, num_envs].
+        is_warm: start from the state's voltages, else from the typical ones.
+        tolerance: largest last correction of a branch's voltage, pu.
+        max_iterations: iterations after which an environment is given up.
+
+    Returns:
+        iterations, int64 [num_envs], and converged, bool [num_envs]. An environment that converges slowly is returned
+        as not converged, its v as far as it got.
     """
-    num_envs, num_nodes = v.shape[2], net.start.size - 1
-    lane = min(LANE, num_envs)
+    num_envs, num_nodes, num_branches = v.shape[2], net.start.size - 1, net.branch_from.size
+    num_items, num_capacitors = state.items_kw.shape[0], capacitor_kvar.size
     iterations = np.zeros(num_envs, dtype=np.int64)
     converged = np.zeros(num_envs, dtype=np.bool_)
-    lane_p, lane_q = np.empty((p.shape[0], lane)), np.empty((q.shape[0], lane))
-    lane_u, x = np.empty((u.shape[0], lane)), np.empty((num_nodes, 2, lane))
-    source = np.empty(lane)
-    branch_v = np.empty((net.branch_from.size, 2, lane))
-    change, image = np.empty_like(branch_v), np.empty_like(branch_v)
-    tail = np.empty((shared.tail_blocks.shape[0], 4, lane))
-    for first in range(0, num_envs, lane):
-        width = min(lane, num_envs - first)
-        _load_lane(p, first, width, lane_p)
-        _load_lane(q, first, width, lane_q)
-        _load_lane(u, first, width, lane_u)
-        for e in range(lane):
-            source[e] = source_pu[min(first + e, num_envs - 1)]
-        _start(net, shared, v, first, width, is_warm, branch_v)
-        _tail_factors(shared, lane_u, tail)
-        count, done = _iterate(
-            net, shared, lane_p, lane_q, source, tail, branch_v, change, image, x, tolerance, max_iterations
-        )
-        _backward(shared, x, shared.num_passive - 1, -1, source)
-        for e in range(width):
-            iterations[first + e], converged[first + e] = count[e], done[e]
-        for k in range(num_nodes):
-            for e in range(width):
-                v[k, 0, first + e], v[k, 1, first + e] = x[k, 0, e], x[k, 1, e]
+    work = _Workspace(
+        empty_lanes(num_items + num_capacitors),
+        empty_lanes(num_items + num_capacitors),
+        empty_lanes(state.taps.shape[0]),
+        empty_lanes(1),
+        empty_lanes(2 * num_branches),
+        empty_lanes(2 * num_branches),
+        empty_lanes(2 * num_branches),
+        empty_lanes(2 * num_nodes),
+        empty_lanes(4 * shared.tail_blocks.shape[0]),
+        empty_lanes(1),
+        empty_lanes(1),
+        empty_lanes(1),
+        np.empty(LANE, np.int64),
+        np.empty(LANE, np.bool_),
+        np.empty(LANE, np.bool_),
+    )
+    for first in range(0, num_envs, LANE):
+        _load_powers(state, capacitor_kvar, first, work)
+        has_same_taps = _load_controls(state, first, work)
+        _start(net, shared, state.v, first, is_warm, work)
+        if first == 0 or not has_same_taps:
+            _tail_factors(shared, work.u, work.tail)
+        _iterate(net, shared, work, tolerance, max_iterations)
+        _backward(shared, work.x, shared.num_passive - 1, -1, work.source)
+        for e in range(min(LANE, num_envs - first)):
+            iterations[first + e], converged[first + e] = work.num_iterations[e], work.is_done[e]
+        _write(work.x, first, v)
     return iterations, converged
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _load_lane(array: NDArray[np.float64], first: int, width: int, lane: NDArray[np.float64]) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _load_powers(state: GridState, capacitor_kvar: NDArray[np.float64], first: int, work: _Workspace) -> None:
+    num_items = state.items_kw.shape[0]
+    _load_lane(state.items_kw, first, work.p)
+    _load_lane(state.items_kvar, first, work.q)
+    for row in range(num_items):
+        store(work.p, row, load(work.p, row) * (1.0 / KW_PER_PU))
+        store(work.q, row, load(work.q, row) * (1.0 / KW_PER_PU))
+    _load_lane(state.capacitor_states, first, work.q[num_items:])
+    for c in range(capacitor_kvar.size):
+        store(work.p, num_items + c, 0.0)
+        store(work.q, num_items + c, load(work.q, num_items + c) * (-capacitor_kvar[c] / KW_PER_PU))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _load_lane(array: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
     """Copy the lane's columns, the last one repeated."""
-    for i in range(array.shape[0]):
-        for e in range(lane.shape[1]):
-            lane[i, e] = array[i, first + min(e, width - 1)]
+    if first + LANE <= array.shape[1]:
+        for i in range(array.shape[0]):
+            for e in range(LANE):
+                lane[i, e] = array[i, first + e]
+    else:
+        for i in range(array.shape[0]):
+            for e in range(LANE):
+                lane[i, e] = array[i, min(first + e, array.shape[1] - 1)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
+def _load_controls(state: GridState, first: int, work: _Workspace) -> bool:
+    """Copy the source's voltage and the taps; return whether these were there already."""
+    is_same = True
+    last = state.source_pu.size - 1
+    for e in range(LANE):
+        work.source[0, e] = state.source_pu[min(first + e, last)]
+    for i in range(state.taps.shape[0]):
+        for e in range(LANE):
+            value = 1.0 / state.taps[i, min(first + e, last)]
+            is_same &= work.u[i, e] == value
+            work.u[i, e] = value
+    return is_same
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _write(x: NDArray[np.float64], first: int, v: NDArray[np.float64]) -> None:
+    address = v.ctypes.data + 8 * first
+    is_aligned = address % 64 == 0 and v.strides[0] % 64 == 0 and v.strides[1] % 64 == 0
+    width = min(LANE, v.shape[2] - first)
+    if width == LANE and is_aligned and v.size > LARGE:
+        for row in range(x.shape[0]):
+            stream(address + row // 2 * v.strides[0] + row % 2 * v.strides[1], load(x, row))
+        return
+    for k in range(v.shape[0]):
+        for c in range(2):
+            for e in range(width):
+                v[k, c, first + e] = x[2 * k + c, e]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _start(
     net: Network,
     shared: Chord,
     v: NDArray[np.float64],
     first: int,
-    width: int,
     is_warm: bool,  # noqa: FBT001
-    branch_v: NDArray[np.float64],
+    work: _Workspace,
 ) -> None:
     for m in range(net.branch_from.size):
         i, j = net.branch_from[m], net.branch_to[m]
         for c in range(2):
-            for e in range(branch_v.shape[2]):
-                branch_v[m, c, e] = shared.branch_v[m, c]
+            store(work.change, 2 * m + c, 0.0)
             if is_warm:
-                for e in range(branch_v.shape[2]):
-                    env = first + min(e, width - 1)
-                    branch_v[m, c, e] = v[i, c, env] - v[j, c, env] if j >= 0 else v[i, c, env]
+                for e in range(LANE):
+                    env = min(first + e, v.shape[2] - 1)
+                    work.v[2 * m + c, e] = v[i, c, env] - (v[j, c, env] if j >= 0 else 0.0)
+            else:
+                store(work.v, 2 * m + c, shared.branch_v[m, c])
+            store(work.image, 2 * m + c, load(work.v, 2 * m + c))
+    store(work.weight, 0, np.nan)
+    store(work.previous, 0, np.inf)
+    work.num_iterations[:] = 0
+    work.is_done[:] = False
+    work.is_given_up[:] = False
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def _tail_factors(shared: Chord, u: NDArray[np.float64], tail: NDArray[np.float64]) -> None:
-    for k in range(tail.shape[0]):
+    for k in range(shared.tail_blocks.shape[0]):
         for c in range(4):
-            for e in range(tail.shape[2]):
-                tail[k, c, e] = shared.tail_blocks[k, c]
+            store(tail, 4 * k + c, shared.tail_blocks[k, c])
     for t in range(shared.tail_term_block.size):
-        k, control = shared.tail_term_block[t], shared.tail_term_control[t]
-        g, b = shared.tail_term_g[t], shared.tail_term_b[t]
-        for e in range(tail.shape[2]):
-            factor = u[control, e] if shared.tail_term_exponent[t] == 1 else u[control, e] * u[control, e]
-            tail[k, 0, e] += g * factor
-            tail[k, 1, e] -= b * factor
-            tail[k, 2, e] += b * factor
-            tail[k, 3, e] += g * factor
+        k = 4 * shared.tail_term_block[t]
+        factor = load(u, shared.tail_term_control[t])
+        if shared.tail_term_exponent[t] == 2:
+            factor = factor * factor
+        g, b = shared.tail_term_g[t] * factor, shared.tail_term_b[t] * factor
+        store(tail, k, load(tail, k) + g)
+        store(tail, k + 1, load(tail, k + 1) - b)
+        store(tail, k + 2, load(tail, k + 2) + b)
+        store(tail, k + 3, load(tail, k + 3) + g)
     factorize(tail, shared.tail_start, shared.tail_column, shared.tail_target)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _iterate(
-    net: Network,
-    shared: Chord,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    source: NDArray[np.float64],
-    tail: NDArray[np.float64],
-    branch_v: NDArray[np.float64],
-    change: NDArray[np.float64],
-    image: NDArray[np.float64],
-    x: NDArray[np.float64],
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _iterate(net: Network, shared: Chord, work: _Workspace, tolerance: float, max_iterations: int) -> None:
     """Iterate until every environment has converged or given up; x holds the voltages of the places not passive."""
-    lane = x.shape[2]
-    count, done, given_up = np.zeros(lane, np.int64), np.zeros(lane, np.bool_), np.zeros(lane, np.bool_)
-    previous, largest = np.full(lane, np.inf), np.empty(lane)
-    change[:] = 0.0
-    image[:] = 0.0
-    weight = np.zeros(lane)
     for _ in range(max_iterations):
-        _right_side(net, shared, p, q, source, branch_v, x)
-        _forward(shared, x)
-        substitute(tail, shared.tail_start, shared.tail_column, x, shared.first_tail)
-        _backward(shared, x, shared.first_tail - 1, shared.num_passive - 1, source)
-        _measure_change(net, x, branch_v, change, largest, weight)
-        for e in range(lane):
-            if done[e] or given_up[e]:
-                weight[e] = np.nan
+        _right_side(net, shared, work)
+        _forward(shared, work.x)
+        substitute(work.tail, shared.tail_start, shared.tail_column, work.x, shared.first_tail)
+        _backward(shared, work.x, shared.first_tail - 1, shared.num_passive - 1, work.source)
+        _measure_change(net, work)
+        is_finished = True
+        for e in range(LANE):
+            if work.is_done[e] or work.is_given_up[e]:
+                work.weight[0, e] = np.nan
                 continue
-            count[e] += 1
-            done[e] = largest[e] < tolerance
-            slow = not largest[e] < HOPELESS_CONTRACTION * previous[e]
-            given_up[e] = not done[e] and slow and (count[e] > PATIENCE or not largest[e] < np.inf)
-            if done[e] or given_up[e]:
+            work.num_iterations[e] += 1
+            largest, previous = work.largest[0, e], work.previous[0, e]
+            is_slow = not largest < previous
+            work.is_done[e] = largest < tolerance
+            work.is_given_up[e] = is_slow and (work.num_iterations[e] > PATIENCE or not largest < np.inf)
+            if work.is_done[e] or work.is_given_up[e]:
                 # Its branch voltages stay as they are, so that further rounds give it the same x.
-                weight[e] = np.nan
-            elif count[e] == 1 or slow:
-                weight[e] = 0.0
-            previous[e] = largest[e]
-        if (done | given_up).all():
+                work.weight[0, e] = np.nan
+                continue
+            if work.num_iterations[e] == 1 or is_slow:
+                work.weight[0, e] = 0.0
+            work.previous[0, e] = largest
+            is_finished = False
+        if is_finished:
             break
-        _mix(branch_v, change, image, weight)
-    return count, done
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _right_side(
-    net: Network,
-    shared: Chord,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    source: NDArray[np.float64],
-    branch_v: NDArray[np.float64],
-    x: NDArray[np.float64],
-) -> None:
-    current = np.empty((2, x.shape[2]))
+@njit(cache=True, nogil=True, error_model="numpy")
+def _right_side(net: Network, shared: Chord, work: _Workspace) -> None:
+    """Move the branches' voltages, less `weight` times their difference to the ones before; x = what J V equals there.
+
+    None is moved where weight is NaN.
+    """
+    x, source, weight = work.x, load(work.source, 0), load(work.weight, 0)
+    is_moving = weight <= np.inf
     for k in range(shared.num_passive, shared.rhs.shape[0]):
-        re, im = shared.rhs[k, 0], shared.rhs[k, 1]
-        for e in range(x.shape[2]):
-            x[k, 0, e] = re * source[e]
-            x[k, 1, e] = im * source[e]
+        store(x, 2 * k, shared.rhs[k, 0] * source)
+        store(x, 2 * k + 1, shared.rhs[k, 1] * source)
     for m in range(net.branch_from.size):
+        vr, vi = load(work.v, 2 * m), load(work.v, 2 * m + 1)
+        re, im = vr + load(work.change, 2 * m), vi + load(work.change, 2 * m + 1)
+        mixed_re = less_product(re, weight, re - load(work.image, 2 * m))
+        mixed_im = less_product(im, weight, im - load(work.image, 2 * m + 1))
+        vr, vi = select(is_moving, mixed_re, vr), select(is_moving, mixed_im, vi)
+        store(work.image, 2 * m, re)
+        store(work.image, 2 * m + 1, im)
+        store(work.v, 2 * m, vr)
+        store(work.v, 2 * m + 1, vi)
+        item = net.branch_item[m]
+        re, im = lane_current(net.branch_curve, m, load(work.p, item), load(work.q, item), net.branch_share[m], vr, vi)
+        re = plus_product(plus_product(-1.0 * re, shared.derivative[m, 0], vr), shared.derivative[m, 1], vi)
+        im = plus_product(plus_product(-1.0 * im, shared.derivative[m, 2], vr), shared.derivative[m, 3], vi)
         i, j = net.branch_from[m], net.branch_to[m]
-        g0, g1 = shared.derivative[m, 0], shared.derivative[m, 1]
-        g2, g3 = shared.derivative[m, 2], shared.derivative[m, 3]
-        lane_current(net.branch_curve, m, p, q, net.branch_item[m], net.branch_share[m], branch_v, m, current)
-        for e in range(x.shape[2]):
-            current[0, e] = g0 * branch_v[m, 0, e] + g1 * branch_v[m, 1, e] - current[0, e]
-            current[1, e] = g2 * branch_v[m, 0, e] + g3 * branch_v[m, 1, e] - current[1, e]
-        for c in range(2):
-            for e in range(x.shape[2]):
-                x[i, c, e] += current[c, e]
+        store(x, 2 * i, load(x, 2 * i) + re)
+        store(x, 2 * i + 1, load(x, 2 * i + 1) + im)
         if j >= 0:
-            for c in range(2):
-                for e in range(x.shape[2]):
-                    x[j, c, e] -= current[c, e]
+            store(x, 2 * j, load(x, 2 * j) - re)
+            store(x, 2 * j + 1, load(x, 2 * j + 1) - im)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def _forward(shared: Chord, x: NDArray[np.float64]) -> None:
-    for k in range(shared.num_passive, x.shape[0]):
-        first, last = shared.forward_start[k], shared.forward_start[k + 1]
-        _subtract_row(x, k, first, last, shared.forward_column, shared.forward_block)
+    block = shared.forward_block
+    for k in range(shared.num_passive, shared.rhs.shape[0]):
+        re, im = load(x, 2 * k), load(x, 2 * k + 1)
+        for s in range(shared.forward_start[k], shared.forward_start[k + 1]):
+            i = 2 * shared.forward_column[s]
+            other_re, other_im = load(x, i), load(x, i + 1)
+            re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
+            im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
+        store(x, 2 * k, re)
+        store(x, 2 * k + 1, im)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def _backward(shared: Chord, x: NDArray[np.float64], last: int, stop: int, source: NDArray[np.float64]) -> None:
     """Substitute backward from place `last` to the one after `stop`; passive places start from their constant."""
+    block, diagonal = shared.backward_block, shared.diagonal
     for k in range(last, stop, -1):
         if k < shared.num_passive:
-            re, im = shared.rhs[k, 0], shared.rhs[k, 1]
-            for e in range(x.shape[2]):
-                x[k, 0, e] = re * source[e]
-                x[k, 1, e] = im * source[e]
-        d0, d1, d2, d3 = shared.diagonal[k, 0], shared.diagonal[k, 1], shared.diagonal[k, 2], shared.diagonal[k, 3]
-        for e in range(x.shape[2]):
-            first = d0 * x[k, 0, e] + d1 * x[k, 1, e]
-            x[k, 1, e] = d2 * x[k, 0, e] + d3 * x[k, 1, e]
-            x[k, 0, e] = first
-        start, end = shared.backward_start[k], shared.backward_start[k + 1]
-        _subtract_row(x, k, start, end, shared.backward_column, shared.backward_block)
+            first, second = shared.rhs[k, 0] * load(source, 0), shared.rhs[k, 1] * load(source, 0)
+        else:
+            first, second = load(x, 2 * k), load(x, 2 * k + 1)
+        re = plus_product(diagonal[k, 0] * first, diagonal[k, 1], second)
+        im = plus_product(diagonal[k, 2] * first, diagonal[k, 3], second)
+        for s in range(shared.backward_start[k], shared.backward_start[k + 1]):
+            i = 2 * shared.backward_column[s]
+            other_re, other_im = load(x, i), load(x, i + 1)
+            re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
+            im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
+        store(x, 2 * k, re)
+        store(x, 2 * k + 1, im)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _subtract_row(
-    x: NDArray[np.float64],
-    k: int,
-    start: int,
-    stop: int,
-    column: NDArray[np.int64],
-    block: NDArray[np.float64],
-) -> None:
-    """x[k] -= sum of block[s] x[column[s]] for s in start..stop, two at a time to spare x[k]."""
-    s = start
-    while s + 2 <= stop:
-        i, j = column[s], column[s + 1]
-        a0, a1, a2, a3 = block[s, 0], block[s, 1], block[s, 2], block[s, 3]
-        b0, b1, b2, b3 = block[s + 1, 0], block[s + 1, 1], block[s + 1, 2], block[s + 1, 3]
-        for e in range(x.shape[2]):
-            re = a0 * x[i, 0, e] + a1 * x[i, 1, e] + (b0 * x[j, 0, e] + b1 * x[j, 1, e])
-            im = a2 * x[i, 0, e] + a3 * x[i, 1, e] + (b2 * x[j, 0, e] + b3 * x[j, 1, e])
-            x[k, 0, e] -= re
-            x[k, 1, e] -= im
-        s += 2
-    if s < stop:
-        i = column[s]
-        a0, a1, a2, a3 = block[s, 0], block[s, 1], block[s, 2], block[s, 3]
-        for e in range(x.shape[2]):
-            re = a0 * x[i, 0, e] + a1 * x[i, 1, e]
-            im = a2 * x[i, 0, e] + a3 * x[i, 1, e]
-            x[k, 0, e] -= re
-            x[k, 1, e] -= im
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _measure_change(
-    net: Network,
-    x: NDArray[np.float64],
-    branch_v: NDArray[np.float64],
-    change: NDArray[np.float64],
-    largest: NDArray[np.float64],
-    weight: NDArray[np.float64],
-) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _measure_change(net: Network, work: _Workspace) -> None:
     """Set `change` to that of every branch's voltage, `largest` to the largest, `weight` to Anderson's."""
-    lane = x.shape[2]
-    along, across = np.zeros(lane), np.full(lane, TINY)
-    largest[:] = 0.0
+    x = work.x
+    along, across, largest = fill(0.0), fill(TINY), fill(0.0)
     for m in range(net.branch_from.size):
         i, j = net.branch_from[m], net.branch_to[m]
         for c in range(2):
+            change = load(x, 2 * i + c)
             if j >= 0:
-                for e in range(lane):
-                    difference = x[i, c, e] - x[j, c, e] - branch_v[m, c, e] - change[m, c, e]
-                    change[m, c, e] += difference
-                    along[e] += difference * change[m, c, e]
-                    across[e] += difference * difference
-            else:
-                for e in range(lane):
-                    difference = x[i, c, e] - branch_v[m, c, e] - change[m, c, e]
-                    change[m, c, e] += difference
-                    along[e] += difference * change[m, c, e]
-                    across[e] += difference * difference
-            for e in range(lane):
-                # Written so that NaN wins: a failed environment must not look converged.
-                if not abs(change[m, c, e]) <= largest[e]:
-                    largest[e] = abs(change[m, c, e])
-    for e in range(lane):
-        weight[e] = along[e] / across[e]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _mix(
-    branch_v: NDArray[np.float64],
-    change: NDArray[np.float64],
-    image: NDArray[np.float64],
-    weight: NDArray[np.float64],
-) -> None:
-    """Take the new voltages less `weight` times their difference to the ones before; none where weight is NaN."""
-    for m in range(branch_v.shape[0]):
-        for c in range(2):
-            for e in range(branch_v.shape[2]):
-                new = branch_v[m, c, e] + change[m, c, e]
-                mixed = new - weight[e] * (new - image[m, c, e])
-                branch_v[m, c, e] = branch_v[m, c, e] if weight[e] != weight[e] else mixed
-                image[m, c, e] = new
+                change = change - load(x, 2 * j + c)
+            change = change - load(work.v, 2 * m + c)
+            difference = change - load(work.change, 2 * m + c)
+            store(work.change, 2 * m + c, change)
+            along = plus_product(along, difference, change)
+            across = plus_product(across, difference, difference)
+            size = magnitude(change)
+            largest = select(size > largest, size, largest)
+    store(work.weight, 0, along / across)
+    # NaN in any change makes it NaN: a failed environment must not look converged.
+    store(work.largest, 0, plus_product(largest, 0.0, across))

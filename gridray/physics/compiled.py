@@ -10,7 +10,7 @@ from gridray.physics.admittance import primitive_admittances, source_phasors
 from gridray.physics.assembly import BASE_VA, base_voltages, list_nodes, stored_admittances
 from gridray.physics.branches import load_branches
 from gridray.physics.capacitor_controls import CapacitorSensing, capacitor_sensing
-from gridray.physics.islands import Connectivity, connectivity, reached
+from gridray.physics.islands import Connectivity, connectivity, is_part_dead, reached
 from gridray.physics.linearisation import linearisation
 from gridray.physics.network import Chord, Network
 from gridray.physics.newton import newton
@@ -36,6 +36,8 @@ class CompiledFeeder(NamedTuple):
     place: int64 [N], elimination place of each node (kernels' order).
     node_base_v: float64 [N], line-to-neutral base, V.
     connectivity: which nodes hang together, elimination order.
+    nominal_alive: bool [N, 1], nodes connected to the source, elimination order; nominal_dead: bool [1], whether
+    anything is cut off; both with the switches as they are.
     source_node: int64 [S], source nodes; source_y: complex128 [S, S], its admittance, pu;
     source_e: complex128 [S], its inner voltage, pu.
     no_load_v, nominal_v: float64 [N, 2], voltages without loads and with all at nominal, elimination order, pu.
@@ -46,6 +48,8 @@ class CompiledFeeder(NamedTuple):
     network: Network
     chord: Chord
     connectivity: Connectivity
+    nominal_alive: NDArray[np.bool_]
+    nominal_dead: NDArray[np.bool_]
     place: NDArray[np.int64]
     node_names: tuple[str, ...]
     node_base_v: NDArray[np.float64]
@@ -123,6 +127,8 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             network=network,
             chord=_read_only(chord),
             connectivity=_read_only(linked),
+            nominal_alive=alive,
+            nominal_dead=is_part_dead(linked, closed[:, None]),
             place=place,
             node_names=tuple(f"{bus}.{phase}" for bus, phase in nodes),
             node_base_v=base_v,

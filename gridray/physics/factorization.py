@@ -1,4 +1,4 @@
-"""Sparse LU of 2x2 real blocks over a lane of environments; arrays are [block, 4, lane]."""
+"""Sparse LU of 2x2 real blocks over a lane of environments."""
 
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
@@ -7,59 +7,67 @@ from typing import TYPE_CHECKING
 
 from numba import njit
 
+from gridray.physics.lanes import less_product, load, store
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LANE = 64
-"""Environments solved side by side with shared factors: long lanes make the loops' overhead small."""
+    from gridray.physics.lanes import Block
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def factorize(
     blocks: NDArray[np.float64], start: NDArray[np.int64], column: NDArray[np.int64], target: NDArray[np.int64]
 ) -> None:
     """Factorise in place: A = L D U with unit L, diagonal blocks replaced by their inverses.
 
     Right-looking elimination without pivoting, Golub and Van Loan, Matrix Computations, section 3.2; blocks are
-    row-major 2x2 matrices [num_blocks, 4, lane], the pattern is an EliminationPattern's. Rows are reached by index:
-    a view of each would cost more than its arithmetic.
+    row-major 2x2 matrices, element c of block k in row 4 k + c of [4 num_blocks, LANE], the pattern is an
+    EliminationPattern's.
     """
     num_rows = start.size - 1
     num_entries = column.size
     t = 0
     for k in range(num_rows):
-        for e in range(blocks.shape[2]):
-            a, b, c, d = blocks[k, 0, e], blocks[k, 1, e], blocks[k, 2, e], blocks[k, 3, e]
-            scale = 1.0 / (a * d - b * c)
-            blocks[k, 0, e] = d * scale
-            blocks[k, 1, e] = -b * scale
-            blocks[k, 2, e] = -c * scale
-            blocks[k, 3, e] = a * scale
-        for q in range(start[k], start[k + 1]):
-            i = num_rows + num_entries + q
-            for e in range(blocks.shape[2]):
-                a, b, c, d = blocks[i, 0, e], blocks[i, 1, e], blocks[i, 2, e], blocks[i, 3, e]
-                blocks[i, 0, e] = a * blocks[k, 0, e] + b * blocks[k, 2, e]
-                blocks[i, 1, e] = a * blocks[k, 1, e] + b * blocks[k, 3, e]
-                blocks[i, 2, e] = c * blocks[k, 0, e] + d * blocks[k, 2, e]
-                blocks[i, 3, e] = c * blocks[k, 1, e] + d * blocks[k, 3, e]
-        for q in range(start[k], start[k + 1]):
-            for r in range(start[k], start[k + 1]):
-                _subtract_product(blocks, target[t], num_rows + num_entries + q, num_rows + r)
+        a, b, c, d = load_block(blocks, k)
+        scale = 1.0 / (a * d - b * c)
+        negative = 0.0 - scale
+        p, q, r, s = d * scale, b * negative, c * negative, a * scale
+        _store_block(blocks, k, (p, q, r, s))
+        for entry in range(start[k], start[k + 1]):
+            lower = num_rows + num_entries + entry
+            a, b, c, d = load_block(blocks, lower)
+            product = (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s)
+            _store_block(blocks, lower, product)
+            for other in range(start[k], start[k + 1]):
+                _subtract_product(blocks, target[t], product, num_rows + other)
                 t += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _subtract_product(blocks: NDArray[np.float64], i: int, left: int, right: int) -> None:
-    for c in range(2):
-        for e in range(blocks.shape[2]):
-            a, b = blocks[left, 2 * c, e], blocks[left, 2 * c + 1, e]
-            blocks[i, 2 * c, e] -= a * blocks[right, 0, e] + b * blocks[right, 2, e]
-            blocks[i, 2 * c + 1, e] -= a * blocks[right, 1, e] + b * blocks[right, 3, e]
+@njit(cache=True, nogil=True, error_model="numpy")
+def load_block(blocks: NDArray[np.float64], k: int) -> Block:
+    """Return the four lanes of block k, row by row."""
+    return load(blocks, 4 * k), load(blocks, 4 * k + 1), load(blocks, 4 * k + 2), load(blocks, 4 * k + 3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
+def _store_block(blocks: NDArray[np.float64], k: int, block: Block) -> None:
+    for c in range(4):
+        store(blocks, 4 * k + c, block[c])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _subtract_product(blocks: NDArray[np.float64], i: int, left: Block, right: int) -> None:
+    a, b, c, d = left
+    e, f, g, h = load_block(blocks, right)
+    store(blocks, 4 * i, less_product(less_product(load(blocks, 4 * i), a, e), b, g))
+    store(blocks, 4 * i + 1, less_product(less_product(load(blocks, 4 * i + 1), a, f), b, h))
+    store(blocks, 4 * i + 2, less_product(less_product(load(blocks, 4 * i + 2), c, e), d, g))
+    store(blocks, 4 * i + 3, less_product(less_product(load(blocks, 4 * i + 3), c, f), d, h))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def substitute(
     blocks: NDArray[np.float64],
     start: NDArray[np.int64],
@@ -67,29 +75,27 @@ def substitute(
     x: NDArray[np.float64],
     first: int,
 ) -> None:
-    """Solve in place for x[first:] of [., 2, lane] with the factors that `factorize` left in blocks."""
+    """Solve in place for places first.. of x [2 num_places, LANE] with the factors that `factorize` left in blocks."""
     num_rows = start.size - 1
     num_entries = column.size
     for k in range(num_rows):
-        for q in range(start[k], start[k + 1]):
-            _subtract_image(x, first + column[q], blocks, num_rows + num_entries + q, first + k)
+        re, im = load(x, 2 * (first + k)), load(x, 2 * (first + k) + 1)
+        for entry in range(start[k], start[k + 1]):
+            row = 2 * (first + column[entry])
+            a, b, c, d = load_block(blocks, num_rows + num_entries + entry)
+            store(x, row, less_product(less_product(load(x, row), a, re), b, im))
+            store(x, row + 1, less_product(less_product(load(x, row + 1), c, re), d, im))
     for k in range(num_rows - 1, -1, -1):
-        row = first + k
-        for q in range(start[k], start[k + 1]):
-            _subtract_image(x, row, blocks, num_rows + q, first + column[q])
-        for e in range(x.shape[2]):
-            re = blocks[k, 0, e] * x[row, 0, e] + blocks[k, 1, e] * x[row, 1, e]
-            x[row, 1, e] = blocks[k, 2, e] * x[row, 0, e] + blocks[k, 3, e] * x[row, 1, e]
-            x[row, 0, e] = re
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _subtract_image(x: NDArray[np.float64], i: int, blocks: NDArray[np.float64], block: int, j: int) -> None:
-    for e in range(x.shape[2]):
-        re = blocks[block, 0, e] * x[j, 0, e] + blocks[block, 1, e] * x[j, 1, e]
-        im = blocks[block, 2, e] * x[j, 0, e] + blocks[block, 3, e] * x[j, 1, e]
-        x[i, 0, e] -= re
-        x[i, 1, e] -= im
+        re, im = load(x, 2 * (first + k)), load(x, 2 * (first + k) + 1)
+        for entry in range(start[k], start[k + 1]):
+            row = 2 * (first + column[entry])
+            a, b, c, d = load_block(blocks, num_rows + entry)
+            other_re, other_im = load(x, row), load(x, row + 1)
+            re = less_product(less_product(re, a, other_re), b, other_im)
+            im = less_product(less_product(im, c, other_re), d, other_im)
+        a, b, c, d = load_block(blocks, k)
+        store(x, 2 * (first + k), a * re + b * im)
+        store(x, 2 * (first + k) + 1, c * re + d * im)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

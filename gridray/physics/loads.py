@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from gridray.physics.lanes import (
+    all_true,
+    less_product,
+    plus_product,
+    power,
+    select,
+    square_root,
+)
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gridray.physics.lanes import Lane
     from gridray.physics.network import Network
 
 TINY = 1e-100
@@ -63,67 +73,57 @@ def linearise(
     return g + along_re * vr, b + along_re * vi, -b + along_im * vr, g + along_im * vi
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def lane_current(
-    curve: NDArray[np.float64],
-    m: int,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    item: int,
-    share: float,
-    dv: NDArray[np.float64],
-    row: int,
-    current: NDArray[np.float64],
-) -> None:
-    """Set the current [2, lane] of branch m from the voltage across it, dv[row] of [., 2, lane]; p, q: [items, lane].
+    curve: NDArray[np.float64], m: int, p: Lane, q: Lane, share: float, vr: Lane, vi: Lane
+) -> tuple[Lane, Lane]:
+    """Return the current of branch m, real and imaginary part, pu.
 
-    The arithmetic of `relative_admittance` with selections instead of jumps, so that lanes become SIMD. Whole arrays
-    and indices are passed, as views of rows would cost more than the arithmetic.
+    The arithmetic of `relative_admittance`, without a square root where the curve needs none; what lies outside the
+    limits is looked at only where an environment does.
+
+    Args:
+        curve: all branches' curves, [B, 19].
+        m: the branch.
+        p: active power of its item at rated voltage, pu.
+        q: reactive power likewise.
+        share: its share of the item's power.
+        vr: voltage across it, real part, pu.
+        vi: imaginary part.
     """
-    if curve[m, 8] != 0.0 or curve[m, 15] != 0.0:
-        _lane_current_by_power_law(curve, m, p, q, item, share, dv, row, current)
-        return
-    scale, v_low, v_cut, v_min, v_max = curve[m, 0], curve[m, 1], curve[m, 2], curve[m, 3], curve[m, 4]
-    p0, p1, p2, p_c0, p_c1, p_high = curve[m, 5], curve[m, 6], curve[m, 7], curve[m, 9], curve[m, 10], curve[m, 11]
-    q0, q1, q2, q_c0, q_c1, q_high = curve[m, 12], curve[m, 13], curve[m, 14], curve[m, 16], curve[m, 17], curve[m, 18]
-    for e in range(dv.shape[2]):
-        vr, vi = dv[row, 0, e], dv[row, 1, e]
-        v = np.sqrt((vr * vr + vi * vi) * scale) + TINY
-        r = 1.0 / v
-        y_p = p0 + r * (p1 + r * p2)
-        y_q = q0 + r * (q1 + r * q2)
-        y_p = p_high if v > v_max else y_p
-        y_q = q_high if v > v_max else y_q
-        y_p = p_c0 * r + p_c1 if v <= v_min else y_p
-        y_q = q_c0 * r + q_c1 if v <= v_min else y_q
-        y_p = 0.0 if v <= v_cut else y_p
-        y_q = 0.0 if v <= v_cut else y_q
-        y_p = 1.0 if v <= v_low else y_p
-        y_q = 1.0 if v <= v_low else y_q
-        g, b = p[item, e] * share * scale * y_p, q[item, e] * share * scale * y_q
-        current[0, e] = g * vr + b * vi
-        current[1, e] = g * vi - b * vr
+    scale = curve[m, 0]
+    square = plus_product(vr * vr, vi, vi) * scale + TINY * TINY
+    y_p, y_q = _admittances(curve, m, square)
+    g, b = p * (share * scale) * y_p, q * (share * scale) * y_q
+    return plus_product(g * vr, b, vi), less_product(g * vi, b, vr)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _lane_current_by_power_law(
-    curve: NDArray[np.float64],
-    m: int,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    item: int,
-    share: float,
-    dv: NDArray[np.float64],
-    row: int,
-    current: NDArray[np.float64],
-) -> None:
-    for e in range(dv.shape[2]):
-        vr, vi = dv[row, 0, e], dv[row, 1, e]
-        v = np.sqrt((vr * vr + vi * vi) * curve[m, 0]) + TINY
-        g = p[item, e] * share * curve[m, 0] * relative_admittance(curve[m], 5, v)[0]
-        b = q[item, e] * share * curve[m, 0] * relative_admittance(curve[m], 12, v)[0]
-        current[0, e] = g * vr + b * vi
-        current[1, e] = g * vi - b * vr
+@njit(cache=True, nogil=True, error_model="numpy")
+def _admittances(curve: NDArray[np.float64], m: int, square: Lane) -> tuple[Lane, Lane]:
+    inverse = 1.0 / square
+    p0, p1, p2 = curve[m, 5], curve[m, 6], curve[m, 7]
+    q0, q1, q2 = curve[m, 12], curve[m, 13], curve[m, 14]
+    if p1 == 0.0 and q1 == 0.0:
+        y_p, y_q = plus_product(p0, p2, inverse), plus_product(q0, q2, inverse)
+    else:
+        r = square_root(inverse)
+        y_p = plus_product(plus_product(p0, p1, r), p2, inverse)
+        y_q = plus_product(plus_product(q0, q1, r), q2, inverse)
+    if curve[m, 8] != 0.0:
+        y_p = y_p + power(square, 0.5 * curve[m, 8] - 1.0)
+    if curve[m, 15] != 0.0:
+        y_q = y_q + power(square, 0.5 * curve[m, 15] - 1.0)
+    # Limits are compared squared; one below zero is none.
+    v_min, v_max = curve[m, 3] * abs(curve[m, 3]), curve[m, 4] * curve[m, 4]
+    if all_true(square > v_min) and all_true(square <= v_max):
+        return y_p, y_q
+    r = square_root(inverse)
+    v_low, v_cut = curve[m, 1] * abs(curve[m, 1]), curve[m, 2] * abs(curve[m, 2])
+    y_p, y_q = select(square > v_max, curve[m, 11], y_p), select(square > v_max, curve[m, 18], y_q)
+    y_p = select(square <= v_min, plus_product(curve[m, 10], curve[m, 9], r), y_p)
+    y_q = select(square <= v_min, plus_product(curve[m, 17], curve[m, 16], r), y_q)
+    y_p, y_q = select(square <= v_cut, 0.0, y_p), select(square <= v_cut, 0.0, y_q)
+    return select(square <= v_low, 1.0, y_p), select(square <= v_low, 1.0, y_q)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

@@ -12,11 +12,11 @@ import numpy as np
 from gridray.errors import ConfigError
 from gridray.physics.chord import chord
 from gridray.physics.compiled import KW_PER_PU
-from gridray.physics.factorization import LANE
 from gridray.physics.islands import is_part_dead, reached
+from gridray.physics.lanes import LANE, aligned_empty
 from gridray.physics.measure import PowerFlow
 from gridray.physics.newton import newton
-from gridray.physics.state import STATUSES, GridState
+from gridray.physics.state import STATUSES, GridState, take
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,20 +27,6 @@ SMALLEST_CONTINUATION_STEP = 1e-3
 """Share of the load at which continuation stops: what lies beyond has no solution that it can reach."""
 ENOUGH_ITERATIONS = 20
 """With fewer allowed, failure says nothing about loadability, and continuation is not tried."""
-
-
-class _Problem(NamedTuple):
-    """What the kernels read, per unit, environments last; v is overwritten."""
-
-    p: NDArray[np.float64]
-    q: NDArray[np.float64]
-    u: NDArray[np.float64]
-    source_pu: NDArray[np.float64]
-    alive: NDArray[np.bool_]
-    v: NDArray[np.float64]
-
-    def rows(self, rows: NDArray[np.int64]) -> _Problem:
-        return _Problem._make(np.ascontiguousarray(array[..., rows]) for array in self)
 
 
 def solve(  # noqa: PLR0913
@@ -105,7 +91,7 @@ def solve(  # noqa: PLR0913
         capacitor_states=by_item["capacitor_states"].copy(),
         switch_closed=by_item["switch_closed"].copy(),
         source_pu=by_item["source_pu"][0].copy(),
-        v=np.empty((grid.num_nodes, 2, num_envs)),
+        v=np.empty((grid.num_nodes, 2, 0)),
         iterations=np.zeros(num_envs, dtype=np.int64),
         converged=np.zeros(num_envs, dtype=np.bool_),
         status=np.zeros(num_envs, dtype=np.int8),
@@ -122,84 +108,124 @@ def solve_state(
     max_iterations: int = 50,
     num_threads: int = 1,
 ) -> GridState:
-    """Solve from the state's voltages."""
-    return _solve(grid, state._replace(v=state.v.copy()), tolerance, max_iterations, num_threads, is_warm=True)
+    """Return the solved state; the search starts from the state's voltages, which stay as they are."""
+    return _solve(grid, state, tolerance, max_iterations, num_threads, is_warm=True)
+
+
+class _Problem(NamedTuple):
+    """What Newton's kernel reads, per unit, environments last; v is overwritten."""
+
+    p: NDArray[np.float64]
+    q: NDArray[np.float64]
+    u: NDArray[np.float64]
+    source_pu: NDArray[np.float64]
+    alive: NDArray[np.bool_]
+    v: NDArray[np.float64]
 
 
 def _solve(
     grid: CompiledFeeder, state: GridState, tolerance: float, max_iterations: int, num_threads: int, *, is_warm: bool
 ) -> GridState:
-    """Overwrite the state's voltages; each thread takes whole lanes of environments."""
-    num_envs = state.v.shape[2]
+    """Solve; each thread takes whole lanes of environments. Not is_warm: the state's v is empty."""
+    num_envs = len(state.source_pu)
+    v = aligned_empty((grid.num_nodes, 2, num_envs))
     if num_threads == 1 or num_envs <= LANE:
-        return _solve_part(grid, state, tolerance, max_iterations, is_warm=is_warm)
+        return _solve_part(grid, state, v, tolerance, max_iterations, is_warm=is_warm)
     size = -(-num_envs // (num_threads * LANE)) * LANE
-    parts = [GridState._make(a[..., first : first + size] for a in state) for first in range(0, num_envs, size)]
+    slices = [slice(first, first + size) for first in range(0, num_envs, size)]
+
+    def solve_slice(of: slice) -> GridState:
+        part = GridState._make(array[..., of] for array in state)
+        return _solve_part(grid, part, v[..., of], tolerance, max_iterations, is_warm=is_warm)
+
     with ThreadPoolExecutor(num_threads) as pool:
-        solved = list(pool.map(lambda part: _solve_part(grid, part, tolerance, max_iterations, is_warm=is_warm), parts))
+        solved = list(pool.map(solve_slice, slices))
     results = {
         name: np.concatenate([getattr(part, name) for part in solved]) for name in ("iterations", "converged", "status")
     }
-    return state._replace(**results)
+    return state._replace(v=v, **results)
 
 
 def _solve_part(
-    grid: CompiledFeeder, state: GridState, tolerance: float, max_iterations: int, *, is_warm: bool
+    grid: CompiledFeeder,
+    state: GridState,
+    v: NDArray[np.float64],
+    tolerance: float,
+    max_iterations: int,
+    *,
+    is_warm: bool,
 ) -> GridState:
-    """Try the shared Jacobian, then each environment's own, then continuation."""
+    """Try the shared Jacobian, then each environment's own, then continuation; fill v."""
     is_changed = (state.switch_closed != grid.nominal_switch_closed[:, None]).any(axis=0)
-    seen = state.switch_closed if is_changed.any() else grid.nominal_switch_closed[:, None]
-    problem = _problem(grid, state, reached(grid.connectivity, seen))
-    num_envs = state.v.shape[2]
-    if not is_warm and is_changed.any():
-        problem.v[:] = grid.nominal_v[:, :, None]
+    num_envs = len(is_changed)
     iterations, converged = np.zeros(num_envs, dtype=np.int64), np.zeros(num_envs, dtype=np.bool_)
-    kept = np.flatnonzero(~is_changed)
-    if len(kept) == num_envs:
-        iterations, converged = _chord(grid, problem, tolerance, max_iterations, is_warm=is_warm)
-    elif len(kept):
-        part = problem.rows(kept)
-        iterations[kept], converged[kept] = _chord(grid, part, tolerance, max_iterations, is_warm=is_warm)
-        problem.v[:, :, kept] = part.v
-    if not converged.all():
-        is_lost = ~np.isfinite(problem.v).all(axis=(0, 1))
-        problem.v[:, :, is_lost] = grid.nominal_v[:, :, None]
+    alive, is_dead = grid.nominal_alive, grid.nominal_dead
+    if not is_changed.any():
+        iterations, converged = _chord(grid, state, v, tolerance, max_iterations, is_warm=is_warm)
+    else:
+        alive = reached(grid.connectivity, state.switch_closed)
+        is_dead = is_part_dead(grid.connectivity, state.switch_closed)
+        v[:] = state.v if is_warm else grid.nominal_v[:, :, None]
+        if not is_changed.all():
+            kept = np.flatnonzero(~is_changed)
+            part = take(state._replace(v=v), kept)
+            part_v = aligned_empty(part.v.shape)
+            iterations[kept], converged[kept] = _chord(grid, part, part_v, tolerance, max_iterations, is_warm=is_warm)
+            v[:, :, kept] = part_v
     status = np.zeros(num_envs, dtype=np.int8)
+    if not converged.all():
+        _solve_singly(grid, _problem(grid, state, alive, v), (iterations, converged, status), tolerance, max_iterations)
+    status[converged & is_dead] = STATUSES.index("dead island")
+    return state._replace(v=v, iterations=iterations, converged=converged, status=status)
+
+
+def _solve_singly(
+    grid: CompiledFeeder,
+    problem: _Problem,
+    results: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]],
+    tolerance: float,
+    max_iterations: int,
+) -> None:
+    """Solve what has not converged with each environment's own Jacobian; overwrite v and the results."""
+    iterations, converged, status = results
+    is_lost = ~np.isfinite(problem.v).all(axis=(0, 1))
+    problem.v[:, :, is_lost] = grid.nominal_v[:, :, None]
     attempts = (_newton, _newton_from_no_load, _continue)
     for attempt in attempts if max_iterations >= ENOUGH_ITERATIONS else attempts[:2]:
         failed = np.flatnonzero(~converged)
         if not len(failed):
             break
-        part = _per_environment(problem, num_envs).rows(failed)
+        part = _rows(problem, failed)
         more, solved, reason = attempt(grid, part, tolerance, max_iterations)
         iterations[failed] += more
         converged[failed] = solved
         status[failed] = np.where(solved, 0, reason)
         problem.v[:, :, failed] = np.where(solved | np.isfinite(part.v).all(axis=(0, 1)), part.v, 0.0)
-    is_dead = is_part_dead(grid.connectivity, seen)
-    status[converged & is_dead] = STATUSES.index("dead island")
-    return state._replace(iterations=iterations, converged=converged, status=status)
-
-
-def _problem(grid: CompiledFeeder, state: GridState, alive: NDArray[np.bool_]) -> _Problem:
-    capacitors = -grid.capacitor_kvar[:, None] * state.capacitor_states
-    p = np.concatenate((state.items_kw, np.zeros_like(capacitors)))
-    q = np.concatenate((state.items_kvar, capacitors))
-    p /= KW_PER_PU
-    q /= KW_PER_PU
-    u = np.concatenate((1.0 / state.taps, state.switch_closed))
-    return _Problem(p, q, u, state.source_pu, alive, state.v)
-
-
-def _per_environment(problem: _Problem, num_envs: int) -> _Problem:
-    return problem._replace(alive=np.broadcast_to(problem.alive, (len(problem.alive), num_envs)))
 
 
 def _chord(
-    grid: CompiledFeeder, problem: _Problem, tolerance: float, max_iterations: int, *, is_warm: bool
+    grid: CompiledFeeder,
+    state: GridState,
+    v: NDArray[np.float64],
+    tolerance: float,
+    max_iterations: int,
+    *,
+    is_warm: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    p, q, u, source_pu, _, v = problem
-    return chord(grid.network, grid.chord, p, q, u, source_pu, v, is_warm, tolerance, max_iterations)
+    return chord(grid.network, grid.chord, state, grid.capacitor_kvar, v, is_warm, tolerance, max_iterations)
+
+
+def _problem(grid: CompiledFeeder, state: GridState, alive: NDArray[np.bool_], v: NDArray[np.float64]) -> _Problem:
+    capacitors = -grid.capacitor_kvar[:, None] * state.capacitor_states
+    p = np.concatenate((state.items_kw, np.zeros_like(capacitors)))
+    q = np.concatenate((state.items_kvar, capacitors))
+    u = np.concatenate((1.0 / state.taps, state.switch_closed))
+    alive = np.broadcast_to(alive, (len(alive), v.shape[2]))
+    return _Problem(p / KW_PER_PU, q / KW_PER_PU, u, state.source_pu, alive, v)
+
+
+def _rows(problem: _Problem, rows: NDArray[np.int64]) -> _Problem:
+    return _Problem._make(np.ascontiguousarray(array[..., rows]) for array in problem)
 
 
 def _newton(
@@ -232,7 +258,7 @@ def _continue(
     more, has_start, _ = _newton(grid, idle, tolerance, max_iterations)
     count += more
     while len(rows := np.flatnonzero(has_start & (share < 1.0) & (step >= SMALLEST_CONTINUATION_STEP))):
-        part = problem.rows(rows)
+        part = _rows(problem, rows)
         trial = np.minimum(share[rows] + step[rows], 1.0)
         part = part._replace(p=part.p * trial, q=part.q * trial)
         more, solved, _ = _newton(grid, part, tolerance, max_iterations)
