@@ -174,6 +174,27 @@ def test_laxity_is_the_time_a_car_can_wait() -> None:
     assert laxity_h(CHARGER, SESSIONS, stored, np.array([7]), 0.5)[0, 0] == np.inf
 
 
+def test_impossible_sessions_are_named() -> None:
+    ev_charger.check_chargers(CHARGER, SESSIONS)
+    # A session of no steps is none, wherever it lies.
+    ev_charger.check_chargers(
+        CHARGER,
+        EvSessions(
+            *(
+                np.concatenate((values, 0 * values[:1] + pad))
+                for values, pad in zip(SESSIONS, (4, 4, 0, 0), strict=True)
+            )
+        ),
+    )
+    late = SESSIONS._replace(departure=SESSIONS.departure + np.array([3, 0])[:, None, None])
+    with pytest.raises(
+        ConfigError, match="comes to point 0 of environment 0 in step 8, but the one before leaves in step 9"
+    ):
+        ev_charger.check_chargers(CHARGER, late)
+    with pytest.raises(ConfigError, match=r"departure is 6: give a number from 7 to inf"):
+        ev_charger.check_chargers(CHARGER, SESSIONS._replace(arrival=SESSIONS.arrival + 5))
+
+
 def heat_pump(*, is_cooling: bool = False, supply_c: float = 35.0) -> HeatPump:
     flags = np.full((1, 1), is_cooling)
     return HeatPump(*one(3.0, 5.0, 4.0), flags, *one(supply_c, 0.45, 15.0, 0.95))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check_within(
     device: str,
     field: str,
-    values: NDArray[np.float64],
+    values: NDArray[np.float64] | NDArray[np.int64],
     low: float | NDArray[np.float64],
     high: float | NDArray[np.float64],
 ) -> None:
@@ -24,8 +24,8 @@ def check_within(
     Raises:
         ConfigError: names the first wrong item.
     """
-    values, low, high = np.broadcast_arrays(values, low, high)
-    is_wrong = ~((values >= low) & (values <= high))
+    given, least, most = np.broadcast_arrays(values, low, high)
+    is_wrong = ~((given >= least) & (given <= most))
     if is_wrong.any():
         at = tuple(np.argwhere(is_wrong)[0].tolist())
-        raise ConfigError(f"{device} {at}: {field} is {values[at]:g}: give a number from {low[at]:g} to {high[at]:g}.")
+        raise ConfigError(f"{device} {at}: {field} is {given[at]:g}: give a number from {least[at]:g} to {most[at]:g}.")

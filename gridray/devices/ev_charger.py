@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.devices.checks import check_within
+from gridray.errors import ConfigError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+NEVER = np.int64(2**62)
 
 
 class EvCharger(NamedTuple):
@@ -26,7 +31,7 @@ class EvCharger(NamedTuple):
 class EvSessions(NamedTuple):
     """S sessions per charging point, which do not overlap at one point.
 
-    arrival, departure: int64 [S, N, 1 or E], steps: a car is there in steps arrival..departure - 1.
+    arrival, departure: int64 [S, N, 1 or E], steps: a car is there in steps arrival..departure - 1; none if equal.
     wanted_kwh: float64 [S, N, 1 or E], energy to be stored in its battery until it leaves, >= 0.
     spare_kwh: float64 [S, N, 1 or E], energy in its battery on arrival that may be given back meanwhile, >= 0.
     """
@@ -48,6 +53,32 @@ class EvStep(NamedTuple):
     stored_kwh: NDArray[np.float64]
     kw: NDArray[np.float64]
     unmet_kwh: NDArray[np.float64]
+
+
+def check_chargers(charger: EvCharger, sessions: EvSessions) -> None:
+    """Refuse chargers and sessions that cannot be.
+
+    Raises:
+        ConfigError: a value is out of its range, or two sessions of a charging point overlap.
+    """
+    check_within("EvCharger", "charge_kw", charger.charge_kw, 1e-6, np.inf)
+    check_within("EvCharger", "discharge_kw", charger.discharge_kw, 0.0, np.inf)
+    check_within("EvCharger", "efficiency", charger.efficiency, 1e-3, 1.0)
+    check_within("EvSessions", "wanted_kwh", sessions.wanted_kwh, 0.0, np.inf)
+    check_within("EvSessions", "spare_kwh", sessions.spare_kwh, 0.0, np.inf)
+    check_within("EvSessions", "departure", sessions.departure, sessions.arrival.astype(np.float64), np.inf)
+    arrival, departure = np.broadcast_arrays(sessions.arrival, sessions.departure)
+    is_empty = arrival == departure
+    arrival, departure = np.where(is_empty, NEVER, arrival), np.where(is_empty, NEVER, departure)
+    order = np.argsort(arrival, axis=0)
+    arrival, departure = (np.take_along_axis(steps, order, axis=0) for steps in (arrival, departure))
+    overlaps = np.argwhere(arrival[1:] < departure[:-1])
+    if len(overlaps):
+        s, n, e = overlaps[0].tolist()
+        raise ConfigError(
+            f"EvSessions: a car comes to point {n} of environment {e} in step {arrival[s + 1, n, e]}, but the one "
+            f"before leaves in step {departure[s, n, e]}: give sessions that do not overlap."
+        )
 
 
 def is_present(sessions: EvSessions, step: NDArray[np.int64]) -> NDArray[np.bool_]:

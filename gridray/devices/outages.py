@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.devices.checks import check_within
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,6 +38,17 @@ class OutageStep(NamedTuple):
 
     repair_left_h: NDArray[np.float64]
     has_failed: NDArray[np.bool_]
+
+
+def check_rates(rates: OutageRates) -> None:
+    """Refuse rates that cannot be.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    check_within("OutageRates", "per_year", rates.per_year, 0.0, np.inf)
+    check_within("OutageRates", "repair_h", rates.repair_h, 1e-6, np.inf)
+    check_within("OutageRates", "repair_spread", rates.repair_spread, 0.0, np.inf)
 
 
 def line_rate_per_year(per_km_year: NDArray[np.float64], length_km: NDArray[np.float64]) -> NDArray[np.float64]:

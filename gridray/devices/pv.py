@@ -52,7 +52,7 @@ class Sun(NamedTuple):
 def plane_w_m2(pv: PvSystem, sun: Sun) -> NDArray[np.float64]:
     """Return the irradiance on the modules, W/m2, [N, E]: direct, isotropic sky and ground (Liu and Jordan, 1963)."""
     cosine = irradiance.aoi_projection(pv.tilt_deg, pv.azimuth_deg, sun.zenith_deg, sun.azimuth_deg)
-    direct = np.where(sun.zenith_deg < 90.0, np.maximum(cosine, 0.0) * sun.dni_w_m2, 0.0)
+    direct = np.maximum(cosine, 0.0) * sun.dni_w_m2
     sky = irradiance.isotropic(pv.tilt_deg, sun.dhi_w_m2)
     ground = irradiance.get_ground_diffuse(pv.tilt_deg, sun.ghi_w_m2, ALBEDO)
     total: NDArray[np.float64] = direct + sky + ground

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.devices.checks import check_within
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,8 +37,19 @@ class LinkState(NamedTuple):
 
 
 def start_link(link: Link, set_point: NDArray[np.float64], *, depth: int | None = None) -> LinkState:
-    """Return links whose devices have followed `set_point`, [N, E], for long; depth: the longest delay and one."""
+    """Return links whose devices have followed `set_point`, [N, E], for long.
+
+    Args:
+        link: the links.
+        set_point: in the devices' unit.
+        depth: commands kept per link; by default the longest delay and one.
+
+    Raises:
+        ConfigError: a delay is longer than what is kept, or a loss is no probability.
+    """
     depth = int(link.delay.max(initial=0)) + 1 if depth is None else depth
+    check_within("Link", "delay", link.delay, 0.0, depth - 1.0)
+    check_within("Link", "loss", link.loss, 0.0, 1.0)
     return LinkState(np.repeat(set_point[None], depth, axis=0), set_point.copy())
 
 

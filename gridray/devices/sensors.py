@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.devices.checks import check_within
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -62,8 +64,13 @@ def start_sensors(
         truth: the quantity at all N items.
         streams: random numbers of these environments.
         depth: samples kept per meter; by default the longest delay and one.
+
+    Raises:
+        ConfigError: a delay is longer than what is kept, or a loss is no probability.
     """
     depth = int(sensors.delay.max(initial=0)) + 1 if depth is None else depth
+    check_within("Sensors", "delay", sensors.delay, 0.0, depth - 1.0)
+    check_within("Sensors", "loss", sensors.loss, 0.0, 1.0)
     seen = truth[sensors.metered]
     bias = sensors.bias_std * streams.normal(len(seen))
     value = seen * (1.0 + bias)
