@@ -13,6 +13,7 @@ from gridray.physics.factorization import factorize, substitute
 from gridray.physics.lanes import (
     LANE,
     empty_lanes,
+    empty_short_lanes,
     fill,
     less_product,
     load,
@@ -27,7 +28,8 @@ from gridray.physics.loads import TINY, lane_current
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gridray.physics.network import Chord, Network
+    from gridray.physics.lanes import Lane
+    from gridray.physics.network import Chord
     from gridray.physics.state import GridState
 
 KW_PER_PU = BASE_VA / 1e3
@@ -40,8 +42,8 @@ PATIENCE = 15
 class _Workspace(NamedTuple):
     """One lane's numbers, arrays [rows, LANE]; two rows (real, imaginary) a branch or place, four a block of the tail.
 
-    p, q: items; u: controls; source: one row; v: the branches' voltages; change, image: the last change of v and what
-    it led to; x: places; tail: factors; weight, largest, previous: a row each; num_iterations: int64
+    p, q: items; u: taps; source: one row; v: the branches' voltages; change: their last change; step: what v was moved
+    by, then what that changed in the image of v (float32, as both only speed the search up); x: places; tail: factors; weight, largest, previous: a row each; num_iterations: int64
     [LANE]; is_done, is_given_up: bool [LANE].
     """
 
@@ -50,8 +52,8 @@ class _Workspace(NamedTuple):
     u: NDArray[np.float64]
     source: NDArray[np.float64]
     v: NDArray[np.float64]
-    change: NDArray[np.float64]
-    image: NDArray[np.float64]
+    change: NDArray[np.float32]
+    step: NDArray[np.float32]
     x: NDArray[np.float64]
     tail: NDArray[np.float64]
     weight: NDArray[np.float64]
@@ -64,7 +66,6 @@ class _Workspace(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def chord(
-    net: Network,
     shared: Chord,
     state: GridState,
     capacitor_kvar: NDArray[np.float64],
@@ -80,8 +81,7 @@ def chord(
     the branches' voltages, on which all others depend linearly. A row of a batch equals the environment alone.
 
     Args:
-        net: the feeder.
-        shared: its Jacobian.
+        shared: the feeder at typical load.
         state: powers, taps, capacitors and source; v to start from if is_warm. Not read else.
         capacitor_kvar: rated power of the capacitors, [num_capacitors].
         v: filled with the node voltages, pu, [N, 2, num_envs].
@@ -93,7 +93,7 @@ def chord(
         iterations, int64 [num_envs], and converged, bool [num_envs]. An environment that converges slowly is returned
         as not converged, its v as far as it got.
     """
-    num_envs, num_nodes, num_branches = v.shape[2], net.start.size - 1, net.branch_from.size
+    num_envs, num_nodes, num_branches = v.shape[2], v.shape[0], shared.branch_far.size
     num_items, num_capacitors = state.items_kw.shape[0], capacitor_kvar.size
     iterations = np.zeros(num_envs, dtype=np.int64)
     converged = np.zeros(num_envs, dtype=np.bool_)
@@ -103,8 +103,8 @@ def chord(
         empty_lanes(state.taps.shape[0]),
         empty_lanes(1),
         empty_lanes(2 * num_branches),
-        empty_lanes(2 * num_branches),
-        empty_lanes(2 * num_branches),
+        empty_short_lanes(2 * num_branches),
+        empty_short_lanes(2 * num_branches),
         empty_lanes(2 * num_nodes),
         empty_lanes(4 * shared.tail_blocks.shape[0]),
         empty_lanes(1),
@@ -117,11 +117,11 @@ def chord(
     for first in range(0, num_envs, LANE):
         _load_powers(state, capacitor_kvar, first, work)
         has_same_taps = _load_controls(state, first, work)
-        _start(net, shared, state.v, first, is_warm, work)
+        _start(shared, state.v, first, is_warm, work)
         if first == 0 or not has_same_taps:
             _tail_factors(shared, work.u, work.tail)
-        _iterate(net, shared, work, tolerance, max_iterations)
-        _backward(shared, work.x, shared.num_passive - 1, -1, work.source)
+        _iterate(shared, work, tolerance, max_iterations)
+        _fill_passive(shared, work)
         for e in range(min(LANE, num_envs - first)):
             iterations[first + e], converged[first + e] = work.num_iterations[e], work.is_done[e]
         _write(work.x, first, v)
@@ -187,24 +187,23 @@ def _write(x: NDArray[np.float64], first: int, v: NDArray[np.float64]) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start(
-    net: Network,
     shared: Chord,
     v: NDArray[np.float64],
     first: int,
     is_warm: bool,  # noqa: FBT001
     work: _Workspace,
 ) -> None:
-    for m in range(net.branch_from.size):
-        i, j = net.branch_from[m], net.branch_to[m]
-        for c in range(2):
-            store(work.change, 2 * m + c, 0.0)
-            if is_warm:
-                for e in range(LANE):
-                    env = min(first + e, v.shape[2] - 1)
-                    work.v[2 * m + c, e] = v[i, c, env] - (v[j, c, env] if j >= 0 else 0.0)
-            else:
-                store(work.v, 2 * m + c, shared.branch_v[m, c])
-            store(work.image, 2 * m + c, load(work.v, 2 * m + c))
+    for k in range(shared.num_passive, shared.rhs.shape[0]):
+        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
+            far = shared.branch_far[b]
+            for c in range(2):
+                store(work.change, 2 * b + c, 0.0)
+                store(work.step, 2 * b + c, 0.0)
+                store(work.v, 2 * b + c, shared.branch_v[b, c])
+                if is_warm:
+                    for e in range(LANE):
+                        env = min(first + e, v.shape[2] - 1)
+                        work.v[2 * b + c, e] = v[k, c, env] - (v[far, c, env] if far >= 0 else 0.0)
     store(work.weight, 0, np.nan)
     store(work.previous, 0, np.inf)
     work.num_iterations[:] = 0
@@ -231,14 +230,12 @@ def _tail_factors(shared: Chord, u: NDArray[np.float64], tail: NDArray[np.float6
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _iterate(net: Network, shared: Chord, work: _Workspace, tolerance: float, max_iterations: int) -> None:
+def _iterate(shared: Chord, work: _Workspace, tolerance: float, max_iterations: int) -> None:
     """Iterate until every environment has converged or given up; x holds the voltages of the places not passive."""
     for _ in range(max_iterations):
-        _right_side(net, shared, work)
-        _forward(shared, work.x)
+        _forward(shared, work)
         substitute(work.tail, shared.tail_start, shared.tail_column, work.x, shared.first_tail)
-        _backward(shared, work.x, shared.first_tail - 1, shared.num_passive - 1, work.source)
-        _measure_change(net, work)
+        _backward(shared, work)
         is_finished = True
         for e in range(LANE):
             if work.is_done[e] or work.is_given_up[e]:
@@ -262,43 +259,26 @@ def _iterate(net: Network, shared: Chord, work: _Workspace, tolerance: float, ma
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _right_side(net: Network, shared: Chord, work: _Workspace) -> None:
-    """Move the branches' voltages, less `weight` times their difference to the ones before; x = what J V equals there.
-
-    None is moved where weight is NaN.
-    """
+def _forward(shared: Chord, work: _Workspace) -> None:
+    """Move the branches' voltages; x = L^-1 times what J V equals there."""
     x, source, weight = work.x, load(work.source, 0), load(work.weight, 0)
-    is_moving = weight <= np.inf
-    for k in range(shared.num_passive, shared.rhs.shape[0]):
-        store(x, 2 * k, shared.rhs[k, 0] * source)
-        store(x, 2 * k + 1, shared.rhs[k, 1] * source)
-    for m in range(net.branch_from.size):
-        vr, vi = load(work.v, 2 * m), load(work.v, 2 * m + 1)
-        re, im = vr + load(work.change, 2 * m), vi + load(work.change, 2 * m + 1)
-        mixed_re = less_product(re, weight, re - load(work.image, 2 * m))
-        mixed_im = less_product(im, weight, im - load(work.image, 2 * m + 1))
-        vr, vi = select(is_moving, mixed_re, vr), select(is_moving, mixed_im, vi)
-        store(work.image, 2 * m, re)
-        store(work.image, 2 * m + 1, im)
-        store(work.v, 2 * m, vr)
-        store(work.v, 2 * m + 1, vi)
-        item = net.branch_item[m]
-        re, im = lane_current(net.branch_curve, m, load(work.p, item), load(work.q, item), net.branch_share[m], vr, vi)
-        re = plus_product(plus_product(-1.0 * re, shared.derivative[m, 0], vr), shared.derivative[m, 1], vi)
-        im = plus_product(plus_product(-1.0 * im, shared.derivative[m, 2], vr), shared.derivative[m, 3], vi)
-        i, j = net.branch_from[m], net.branch_to[m]
-        store(x, 2 * i, load(x, 2 * i) + re)
-        store(x, 2 * i + 1, load(x, 2 * i + 1) + im)
-        if j >= 0:
-            store(x, 2 * j, load(x, 2 * j) - re)
-            store(x, 2 * j + 1, load(x, 2 * j + 1) - im)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _forward(shared: Chord, x: NDArray[np.float64]) -> None:
     block = shared.forward_block
     for k in range(shared.num_passive, shared.rhs.shape[0]):
-        re, im = load(x, 2 * k), load(x, 2 * k + 1)
+        if shared.is_far[k]:
+            store(x, 2 * k, 0.0)
+            store(x, 2 * k + 1, 0.0)
+    for k in range(shared.num_passive, shared.rhs.shape[0]):
+        re, im = shared.rhs[k, 0] * source, shared.rhs[k, 1] * source
+        if shared.is_far[k]:
+            re, im = re + load(x, 2 * k), im + load(x, 2 * k + 1)
+        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
+            vr, vi = _move(work, 2 * b, weight), _move(work, 2 * b + 1, weight)
+            own_re, own_im = _branch_current(shared, work, b, vr, vi)
+            re, im = re + own_re, im + own_im
+            far = shared.branch_far[b]
+            if far >= 0:
+                store(x, 2 * far, load(x, 2 * far) - own_re)
+                store(x, 2 * far + 1, load(x, 2 * far + 1) - own_im)
         for s in range(shared.forward_start[k], shared.forward_start[k + 1]):
             i = 2 * shared.forward_column[s]
             other_re, other_im = load(x, i), load(x, i + 1)
@@ -309,43 +289,74 @@ def _forward(shared: Chord, x: NDArray[np.float64]) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _backward(shared: Chord, x: NDArray[np.float64], last: int, stop: int, source: NDArray[np.float64]) -> None:
-    """Substitute backward from place `last` to the one after `stop`; passive places start from their constant."""
-    block, diagonal = shared.backward_block, shared.diagonal
-    for k in range(last, stop, -1):
-        if k < shared.num_passive:
-            first, second = shared.rhs[k, 0] * load(source, 0), shared.rhs[k, 1] * load(source, 0)
-        else:
-            first, second = load(x, 2 * k), load(x, 2 * k + 1)
-        re = plus_product(diagonal[k, 0] * first, diagonal[k, 1], second)
-        im = plus_product(diagonal[k, 2] * first, diagonal[k, 3], second)
-        for s in range(shared.backward_start[k], shared.backward_start[k + 1]):
-            i = 2 * shared.backward_column[s]
-            other_re, other_im = load(x, i), load(x, i + 1)
-            re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
-            im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
-        store(x, 2 * k, re)
-        store(x, 2 * k + 1, im)
+def _move(work: _Workspace, row: int, weight: Lane) -> Lane:
+    """Move a branch's voltage by its change, less `weight` times its image's; not where weight is NaN."""
+    v = load(work.v, row)
+    moved = v + less_product(load(work.change, row), weight, load(work.step, row))
+    moved = select(weight <= np.inf, moved, v)
+    store(work.v, row, moved)
+    store(work.step, row, moved - v)
+    return moved
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _measure_change(net: Network, work: _Workspace) -> None:
-    """Set `change` to that of every branch's voltage, `largest` to the largest, `weight` to Anderson's."""
+def _branch_current(shared: Chord, work: _Workspace, b: int, vr: Lane, vi: Lane) -> tuple[Lane, Lane]:
+    """Return G V - I(V)."""
+    item, weight = shared.branch_item[b], shared.branch_weight[b]
+    p, q = load(work.p, item) * weight, load(work.q, item) * weight
+    re, im = lane_current(shared.curves, shared.branch_curve[b], shared.branch_scale[b], p, q, vr, vi)
+    g = shared.derivative
+    return (
+        plus_product(plus_product(-1.0 * re, g[b, 0], vr), g[b, 1], vi),
+        plus_product(plus_product(-1.0 * im, g[b, 2], vr), g[b, 3], vi),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _backward(shared: Chord, work: _Workspace) -> None:
+    """Substitute backward down to the passive places; measure how the branches' voltages changed.
+
+    Sets `largest` to the largest change and `weight` to Anderson's.
+    """
     x = work.x
     along, across, largest = fill(0.0), fill(TINY), fill(0.0)
-    for m in range(net.branch_from.size):
-        i, j = net.branch_from[m], net.branch_to[m]
-        for c in range(2):
-            change = load(x, 2 * i + c)
-            if j >= 0:
-                change = change - load(x, 2 * j + c)
-            change = change - load(work.v, 2 * m + c)
-            difference = change - load(work.change, 2 * m + c)
-            store(work.change, 2 * m + c, change)
-            along = plus_product(along, difference, change)
-            across = plus_product(across, difference, difference)
-            size = magnitude(change)
-            largest = select(size > largest, size, largest)
+    for k in range(shared.rhs.shape[0] - 1, shared.num_passive - 1, -1):
+        if k < shared.first_tail:
+            _substitute_backward(shared, x, k, load(x, 2 * k), load(x, 2 * k + 1))
+        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
+            far = shared.branch_far[b]
+            for c in range(2):
+                change = load(x, 2 * k + c) - load(work.v, 2 * b + c)
+                if far >= 0:
+                    change = change - load(x, 2 * far + c)
+                difference = change - load(work.change, 2 * b + c)
+                store(work.step, 2 * b + c, load(work.step, 2 * b + c) + difference)
+                store(work.change, 2 * b + c, change)
+                along = plus_product(along, difference, change)
+                across = plus_product(across, difference, difference)
+                size = magnitude(change)
+                largest = select(size > largest, size, largest)
     store(work.weight, 0, along / across)
     # NaN in any change makes it NaN: a failed environment must not look converged.
     store(work.largest, 0, plus_product(largest, 0.0, across))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _substitute_backward(shared: Chord, x: NDArray[np.float64], k: int, first: Lane, second: Lane) -> None:
+    block, diagonal = shared.backward_block, shared.diagonal
+    re = plus_product(diagonal[k, 0] * first, diagonal[k, 1], second)
+    im = plus_product(diagonal[k, 2] * first, diagonal[k, 3], second)
+    for s in range(shared.backward_start[k], shared.backward_start[k + 1]):
+        i = 2 * shared.backward_column[s]
+        other_re, other_im = load(x, i), load(x, i + 1)
+        re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
+        im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
+    store(x, 2 * k, re)
+    store(x, 2 * k + 1, im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill_passive(shared: Chord, work: _Workspace) -> None:
+    source = load(work.source, 0)
+    for k in range(shared.num_passive - 1, -1, -1):
+        _substitute_backward(shared, work.x, k, shared.rhs[k, 0] * source, shared.rhs[k, 1] * source)

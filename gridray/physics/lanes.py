@@ -34,6 +34,7 @@ LANE = 16
 ALIGNMENT = 8
 """Doubles in a cache line: a vector across two lines costs twice."""
 VECTOR = ir.VectorType(ir.DoubleType(), LANE)
+SHORT_VECTOR = ir.VectorType(ir.FloatType(), LANE)
 BITS = ir.VectorType(ir.IntType(1), LANE)
 
 
@@ -76,6 +77,12 @@ def empty_lanes(rows: int) -> NDArray[np.float64]:
     return raw[skip : skip + rows * LANE].reshape(rows, LANE)
 
 
+@njit(cache=True, nogil=True)
+def empty_short_lanes(rows: int) -> NDArray[np.float32]:
+    """Return an aligned float32 array [rows, LANE], not initialised."""
+    return empty_lanes((rows + 1) // 2).view(np.float32).reshape(-1, LANE)[:rows]
+
+
 def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return an array, not initialised, that begins at a cache line."""
     size = int(np.prod(shape))
@@ -86,12 +93,12 @@ def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 @intrinsic
 def load(_context: Any, array: Any, row: Any) -> Any:  # noqa: ANN401
-    """Return row `row` of an aligned array [rows, LANE] as a lane."""
+    """Return row `row` of an aligned array [rows, LANE], float64 or float32, as a lane."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
         value = builder.load(_row_pointer(context, builder, signature, args))
-        value.align = 8 * ALIGNMENT
-        return value
+        value.align = 4 * ALIGNMENT
+        return builder.fpext(value, VECTOR) if array.dtype == types.float32 else value
 
     return LANE_TYPE(array, row), codegen
 
@@ -102,7 +109,9 @@ def store(_context: Any, array: Any, row: Any, value: Any) -> Any:  # noqa: ANN4
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
         lane = _as_lane(context, builder, signature.args[2], args[2])
-        builder.store(lane, _row_pointer(context, builder, signature, args), align=8 * ALIGNMENT)
+        if array.dtype == types.float32:
+            lane = builder.fptrunc(lane, SHORT_VECTOR)
+        builder.store(lane, _row_pointer(context, builder, signature, args), align=4 * ALIGNMENT)
         return context.get_dummy_value()
 
     return types.none(array, row, value), codegen
@@ -135,7 +144,8 @@ def _row_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any: 
     row = context.cast(builder, args[1], signature.args[1], types.int64)
     data = context.make_array(signature.args[0])(context, builder, args[0]).data
     at = builder.gep(data, [builder.mul(row, ir.Constant(row.type, LANE))])
-    return builder.bitcast(at, VECTOR.as_pointer())
+    vector = SHORT_VECTOR if signature.args[0].dtype == types.float32 else VECTOR
+    return builder.bitcast(at, vector.as_pointer())
 
 
 def _as_lane(context: Any, builder: Any, numba_type: Any, value: Any) -> Any:  # noqa: ANN401

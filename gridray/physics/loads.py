@@ -75,26 +75,24 @@ def linearise(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def lane_current(
-    curve: NDArray[np.float64], m: int, p: Lane, q: Lane, share: float, vr: Lane, vi: Lane
+    curve: NDArray[np.float64], m: int, scale: float, p: Lane, q: Lane, vr: Lane, vi: Lane
 ) -> tuple[Lane, Lane]:
-    """Return the current of branch m, real and imaginary part, pu.
+    """Return the current of a branch, real and imaginary part, pu.
 
     The arithmetic of `relative_admittance`, without a square root where the curve needs none; what lies outside the
     limits is looked at only where an environment does.
 
     Args:
-        curve: all branches' curves, [B, 19].
-        m: the branch.
-        p: active power of its item at rated voltage, pu.
+        curve: curves, [., 19]; the first column is not read.
+        m: the branch's curve.
+        scale: 1/base^2, what the first column holds.
+        p: active power of the branch at rated voltage, times scale, pu.
         q: reactive power likewise.
-        share: its share of the item's power.
         vr: voltage across it, real part, pu.
         vi: imaginary part.
     """
-    scale = curve[m, 0]
-    square = plus_product(vr * vr, vi, vi) * scale + TINY * TINY
-    y_p, y_q = _admittances(curve, m, square)
-    g, b = p * (share * scale) * y_p, q * (share * scale) * y_q
+    y_p, y_q = _admittances(curve, m, plus_product(vr * vr, vi, vi) * scale + TINY * TINY)
+    g, b = p * y_p, q * y_q
     return plus_product(g * vr, b, vi), less_product(g * vi, b, vr)
 
 

@@ -67,6 +67,10 @@ class Chord(NamedTuple):
     regulators' terminals, whose part of the matrix each environment factorises for its own taps.
 
     num_passive, first_tail: int64 scalars.
+    branch_start: int64 [N + 1], branches in the order of the earlier place that they hang on, and its first branch.
+    branch_far: int64 [B], the later place, -1 for ground; is_far: bool [N], whether a place is one.
+    branch_item: int64 [B]; branch_scale, branch_weight: float64 [B], 1/base^2, and that times the share of the item.
+    branch_curve: int64 [B], row of curves; curves: float64 [., 19], the different ones.
     branch_v: float64 [B, 2], voltage across each branch at typical load, pu.
     derivative: float64 [B, 4], d current / d voltage of each branch there, pu.
     rhs: float64 [N, 2], the source's current after the elimination of the passive places, pu.
@@ -80,6 +84,14 @@ class Chord(NamedTuple):
 
     num_passive: int
     first_tail: int
+    branch_start: NDArray[np.int64]
+    branch_far: NDArray[np.int64]
+    is_far: NDArray[np.bool_]
+    branch_item: NDArray[np.int64]
+    branch_scale: NDArray[np.float64]
+    branch_weight: NDArray[np.float64]
+    branch_curve: NDArray[np.int64]
+    curves: NDArray[np.float64]
     branch_v: NDArray[np.float64]
     derivative: NDArray[np.float64]
     rhs: NDArray[np.float64]

@@ -234,7 +234,9 @@ def _right_side(
         vr, vi = load(v, 2 * i), load(v, 2 * i + 1)
         if j >= 0:
             vr, vi = vr - load(v, 2 * j), vi - load(v, 2 * j + 1)
-        re, im = lane_current(net.branch_curve, m, load(p, item), load(q, item), net.branch_share[m], vr, vi)
+        scale = net.branch_curve[m, 0]
+        weight = net.branch_share[m] * scale
+        re, im = lane_current(net.branch_curve, m, scale, load(p, item) * weight, load(q, item) * weight, vr, vi)
         rr, ri, ir, ii = load_block(derivative, m)
         re = plus_product(plus_product(-1.0 * re, rr, vr), ri, vi)
         im = plus_product(plus_product(-1.0 * im, ir, vr), ii, vi)

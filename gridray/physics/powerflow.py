@@ -212,7 +212,7 @@ def _chord(
     *,
     is_warm: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    return chord(grid.network, grid.chord, state, grid.capacitor_kvar, v, is_warm, tolerance, max_iterations)
+    return chord(grid.chord, state, grid.capacitor_kvar, v, is_warm, tolerance, max_iterations)
 
 
 def _problem(grid: CompiledFeeder, state: GridState, alive: NDArray[np.bool_], v: NDArray[np.float64]) -> _Problem:
