@@ -16,7 +16,7 @@ from gridray.devices.forecast import ForecastError, forecast, grown_std, next_er
 from gridray.devices.outages import OutageRates, check_rates, line_rate_per_year, step_outages
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.reliability import count_interruptions, no_interruptions, reliability_indices
-from gridray.devices.rows import put_rows, take_rows
+from gridray.devices.rows import put_rows, take_parameters, take_rows
 from gridray.devices.scada import Link, send, start_link
 from gridray.devices.sensors import Sensors, class_std, measure, start_sensors
 from gridray.errors import ConfigError
@@ -88,6 +88,21 @@ def test_environments_are_taken_out_and_put_back() -> None:
     put_rows(state, np.array([0, 2]), part)
     assert state.value.tolist() == [[11.0, 9.0, 9.0, 11.0], [3.0, 1.0, 1.0, 3.0]]
     assert state.sent.shape == (4, 2, 4)
+
+
+def test_a_reset_of_some_environments_changes_nothing_for_the_others() -> None:
+    meters = sensors(std=0.01, bias_std=0.02, delay=1)._replace(loss=np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]))
+    truth, rows = np.full((3, 3), 5.0), np.array([1])
+    draws, undisturbed = streams(3), streams(3)
+    state, expected = start_sensors(meters, truth, draws), start_sensors(meters, truth, undisturbed)
+    part = take_parameters(meters, rows)
+    assert (part.loss.tolist(), part.std.shape, part.metered.tolist()) == ([[0.2], [0.2]], (2, 1), [2, 0])
+    put_rows(state, rows, start_sensors(part, truth[:, rows], draws.at(rows)))
+    for _ in range(5):
+        state, expected = measure(meters, state, truth, draws), measure(meters, expected, truth, undisturbed)
+    for name in state._fields:
+        np.testing.assert_array_equal(getattr(state, name)[..., [0, 2]], getattr(expected, name)[..., [0, 2]])
+    assert (state.value[:, 1] != expected.value[:, 1]).all()
 
 
 def test_set_points_act_after_their_delay() -> None:

@@ -29,6 +29,16 @@ def test_an_environment_draws_the_same_whatever_runs_beside_it() -> None:
             np.testing.assert_array_equal(got, expected[..., order])
 
 
+def test_drawing_for_some_environments_leaves_the_others_where_they_are() -> None:
+    streams, alone = EnvStreams.from_seeds(SEEDS), EnvStreams.from_seeds(SEEDS)
+    some = streams.at(np.array([2, 0])).uniform(7)
+    np.testing.assert_array_equal(some, alone.uniform(7)[:, [2, 0]])
+    after = streams.uniform(3)
+    np.testing.assert_array_equal(after[:, [1, 3]], EnvStreams.from_seeds(SEEDS).uniform(3)[:, [1, 3]])
+    np.testing.assert_array_equal(after[:, [0, 2]], alone.uniform(3)[:, [0, 2]])
+    assert streams.at(np.zeros(0, dtype=np.int64)).normal(3).shape == (3, 0)
+
+
 def test_restart_repeats_these_environments_and_leaves_the_others_alone() -> None:
     streams, untouched = EnvStreams.from_seeds(SEEDS), EnvStreams.from_seeds(SEEDS)
     first = streams.uniform(6)

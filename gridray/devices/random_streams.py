@@ -36,11 +36,18 @@ class EnvStreams:
     seeds: uint64 [E]; blocks: uint64 [E], blocks drawn so far; purpose: 0..2**63 - 1.
     """
 
-    def __init__(self, seeds: NDArray[np.uint64], blocks: NDArray[np.uint64], purpose: int) -> None:
-        """Continue streams after `blocks` blocks; `from_seeds` starts new ones."""
+    def __init__(
+        self,
+        seeds: NDArray[np.uint64],
+        blocks: NDArray[np.uint64],
+        purpose: int,
+        rows: NDArray[np.int64] | slice = slice(None),
+    ) -> None:
+        """Continue streams after `blocks` blocks, those of `rows` only; `from_seeds` starts new ones."""
         self.seeds = seeds
         self.blocks = blocks
         self.purpose = purpose
+        self._rows = rows
 
     @classmethod
     def from_seeds(cls, seeds: NDArray[np.uint64], *, purpose: int = 0) -> EnvStreams:
@@ -56,20 +63,25 @@ class EnvStreams:
             raise ConfigError(f"purpose is {purpose}: give a whole number from 0 to 2**63 - 1.")
         return cls(seeds.copy(), np.zeros(len(seeds), dtype=np.uint64), purpose)
 
+    def at(self, rows: NDArray[np.int64]) -> EnvStreams:
+        """Return the streams of these environments of all: drawing from them leaves the others where they are."""
+        return EnvStreams(self.seeds, self.blocks, self.purpose, rows)
+
     def restart(self, rows: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
-        """Start these environments anew with these seeds, uint64 [len(rows)]."""
+        """Start these environments of all anew with these seeds, uint64 [len(rows)]."""
         self.seeds[rows] = seeds
         self.blocks[rows] = 0
 
     def uniform(self, *items: int) -> NDArray[np.float64]:
         """Return numbers strictly between 0 and 1, [*items, E]."""
         num_items = prod(items)
-        words = np.empty((-(-num_items // WORDS), WORDS, len(self.seeds)), dtype=np.uint64)
-        _fill(self.seeds, np.uint64(self.purpose), self.blocks, words)
-        self.blocks += np.uint64(len(words))
-        bits = words.reshape(-1, len(self.seeds))[:num_items] >> UNUSED_BITS
+        seeds, blocks = self.seeds[self._rows], self.blocks[self._rows]
+        words = np.empty((-(-num_items // WORDS), WORDS, len(seeds)), dtype=np.uint64)
+        _fill(seeds, np.uint64(self.purpose), blocks, words)
+        self.blocks[self._rows] = blocks + np.uint64(len(words))
+        bits = words.reshape(len(words) * WORDS, len(seeds))[:num_items] >> UNUSED_BITS
         values: NDArray[np.float64] = (bits.astype(np.float64) + 0.5) * 2.0**-52
-        return values.reshape(*items, -1)
+        return values.reshape(*items, len(seeds))
 
     def normal(self, *items: int) -> NDArray[np.float64]:
         """Return standard normal numbers, [*items, E]."""

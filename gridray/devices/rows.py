@@ -1,4 +1,4 @@
-"""Environments of a state taken out, or put back after their reset."""
+"""Environments of a state or of parameters taken out, and states put back after their reset."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 State = TypeVar("State", bound=NamedTuple)
 """A named tuple of arrays, the environment axis last."""
+Parameters = TypeVar("Parameters", bound=NamedTuple)
+"""A named tuple of arrays [..., N, 1 or E], and of what holds for all environments: [N] and numbers."""
 
 
 def take_rows(state: State, rows: NDArray[np.int64]) -> State:
@@ -22,3 +24,11 @@ def put_rows(state: State, rows: NDArray[np.int64], part: State) -> None:
     """Overwrite these environments in place with those of `part`."""
     for name in state._fields:
         getattr(state, name)[..., rows] = getattr(part, name)
+
+
+def take_parameters(parameters: Parameters, rows: NDArray[np.int64]) -> Parameters:
+    """Return the parameters of these environments; what holds for all environments stays."""
+    return type(parameters)._make(
+        value[..., rows] if isinstance(value, np.ndarray) and value.ndim > 1 and value.shape[-1] > 1 else value
+        for value in parameters
+    )
