@@ -88,6 +88,21 @@ def test_volt_watt_is_that_of_opender(category: Literal["A", "B"]) -> None:
     assert (kw < P_GRID * KVA).any()
 
 
+def test_volt_var_and_volt_watt_together_are_those_of_opender() -> None:
+    expected = opender_pu("B", PV_MODE_ENABLE=True, QV_MODE_ENABLE=True)
+    device = inverter(np.full((1, 1), KVA), "B")
+    kw = np.minimum(P_GRID * KVA, volt_watt_kw(device, volt_watt_curve(), V_GRID))
+    power = limit_power(device, kw, volt_var_kvar(device, volt_var_curve("B"), V_GRID))
+    np.testing.assert_allclose(np.stack(power) / KVA, expected, atol=1e-3)
+
+
+def test_volt_watt_ends_where_the_device_can_go() -> None:
+    # Table 10: the lesser of 20 % and the least power; storage may be set to charge.
+    device = inverter(np.full((1, 1), KVA), "B")
+    for least_pu, expected in ((0.0, 0.0), (0.1, 10.0), (0.5, 20.0), (-1.0, -100.0)):
+        assert volt_watt_kw(device, volt_watt_curve(least_pu), np.full((1, 1), 1.12))[0, 0] == expected
+
+
 @pytest.mark.parametrize("category", ["A", "B"])
 def test_watt_var_is_that_of_opender(category: Literal["A", "B"]) -> None:
     expected = opender_pu(category, QP_MODE_ENABLE=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dss import DSS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,36 @@ def test_taps_wait_for_their_delays() -> None:
     # After a visit to the band, or a change of side, the delay begins anew.
     assert taps([4.0, 4.0, 0.0, 4.0, 4.0, 4.0], 10.0) == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
     assert taps([4.0, 4.0, -4.0, -4.0, -4.0], 10.0) == [0.0, 0.0, 0.0, 0.0, -1.0]
+
+
+def test_taps_move_when_opendss_moves_them() -> None:
+    engine = DSS.NewContext()
+    for command in """
+        new circuit.source basekv=7.2 phases=1 pu=0.9 bus1=a r1=0.001 x1=0.001 r0=0.001 x0=0.001
+        new transformer.t phases=1 windings=2 buses=(a,b) kvs=(7.2,7.2) kvas=(1000,1000) xhl=0.01 %loadloss=0.001
+        new regcontrol.r transformer=t winding=2 vreg=120 band=2 ptratio=60 delay=30 tapdelay=5 maxtapchange=1
+        new load.l phases=1 bus1=b kv=7.2 kw=1 kvar=0 model=2
+        set voltagebases=[12.47 7.2]
+        calcvoltagebases
+        set maxcontroliter=100 controlmode=off
+        solve
+        set mode=duty stepsize=1s number=1 controlmode=time hour=0 sec=0
+    """.strip().splitlines():
+        engine.Text.Command = command.strip()
+    transformers = engine.ActiveCircuit.Transformers
+    theirs = []
+    for _ in range(80):
+        engine.ActiveCircuit.Solution.Solve()
+        transformers.Name, transformers.Wdg = "t", 2
+        theirs.append(round((transformers.Tap - 1.0) / 0.00625))
+    timing, timer, done, ours = TapTiming(*one(30.0, 5.0)), fresh_timer(1, 1), 0.0, []
+    for _ in range(80):
+        # What an interval's end brings acts in the next one's solution. It wants 16 taps: 0.9 x 1.1 = 0.99 pu.
+        ours.append(done)
+        made, timer = timed_taps(timing, timer, np.full((1, 1), 16.0 - done), 1.0)
+        done += made[0, 0]
+    assert theirs[-1] == 10
+    assert ours == theirs
 
 
 @given(st.integers(1, 16), st.sampled_from([1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0]))

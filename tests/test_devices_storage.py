@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opender.bess_specifc.soc import StateOfCharge
+from opender.der import DER
 
 from gridray.devices import ev_charger
 from gridray.devices.battery import Battery, check_battery, power_range_kw, step_battery
@@ -75,6 +79,43 @@ def test_soc_stays_within_its_bounds_exactly_and_energy_adds_up(
         np.testing.assert_allclose((soc - after.soc) * kwh, taken_kwh, rtol=0.0, atol=1e-9 * kwh)
         assert after.loss_kwh[0, 0] >= -1e-12 * kwh
         soc = after.soc
+
+
+def test_battery_is_that_of_opender() -> None:
+    # OpenDER's efficiency is that of a round trip, taken while charging.
+    settings = SimpleNamespace(
+        SOC_INIT=0.5,
+        NP_EFFICIENCY=0.88,
+        NP_BESS_CAPACITY=10e3,
+        NP_BESS_SELF_DISCHARGE=0.0,
+        NP_BESS_SELF_DISCHARGE_SOC=0.0,
+        NP_BESS_SOC_MAX=0.9,
+        NP_BESS_SOC_MIN=0.1,
+        NP_P_MAX_CHARGE=4e3,
+        NP_P_MAX=5e3,
+        NP_BESS_P_MAX_BY_SOC={
+            "SOC_P_CHARGE_MAX": [0.0, 1.0],
+            "P_CHARGE_MAX_PU": [1.0, 1.0],
+            "SOC_P_DISCHARGE_MAX": [0.0, 1.0],
+            "P_DISCHARGE_MAX_PU": [1.0, 1.0],
+        },
+    )
+    theirs, device, soc = (
+        StateOfCharge(settings),
+        battery(charge_efficiency=0.88, discharge_efficiency=1.0),
+        one(0.5)[0],
+    )
+    step_h = DER.t_s / 3600.0
+    for power in np.random.default_rng(2).uniform(-0.2, 0.2, 300):
+        theirs.calculate_p_max_by_soc()
+        least, most = power_range_kw(device, soc, step_h)
+        expected = (-4.0 * theirs.p_max_charge_pu, 5.0 * theirs.p_max_discharge_pu)
+        assert (least[0, 0], most[0, 0]) == pytest.approx(expected, abs=1e-9)
+        step = step_battery(device, soc, *one(power, 0.0), step_h)
+        theirs.calculate_soc(1e3 * step.kw[0, 0])
+        soc = step.soc
+        assert soc[0, 0] == pytest.approx(theirs.bess_soc, abs=1e-9)
+    assert theirs.p_max_charge_pu < 1.0
 
 
 def test_battery_loses_what_its_efficiencies_say() -> None:
