@@ -6,8 +6,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from gridray.physics.buffers import aligned_empty
 from gridray.physics.factorization import factorize, substitute
-from gridray.physics.lanes import LANE, aligned_empty
+from gridray.physics.lanes import LANE
 from gridray.physics.ordering import eliminate
 
 

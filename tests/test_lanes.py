@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numba import njit
 
+from gridray.physics.buffers import aligned_empty
 from gridray.physics.lanes import (
     LANE,
-    aligned_empty,
     all_true,
     fill,
     less_product,
@@ -89,9 +89,3 @@ def test_streamed_lane_arrives() -> None:
     x[0], to[:] = np.arange(LANE), 0.0
     _stream_row(x, to)
     np.testing.assert_array_equal(to[0, 0], np.arange(LANE))
-
-
-def test_arrays_begin_at_a_cache_line() -> None:
-    for shape in ((3, 2, 5), (1,)):
-        assert aligned_empty(shape).shape == shape
-        assert aligned_empty(shape).ctypes.data % 64 == 0

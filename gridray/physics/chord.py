@@ -43,8 +43,8 @@ class _Workspace(NamedTuple):
     """One lane's numbers, arrays [rows, LANE]; two rows (real, imaginary) a branch or place, four a block of the tail.
 
     p, q: items; u: taps; source: one row; v: the branches' voltages; change: their last change; step: what v was moved
-    by, then what that changed in the image of v (float32, as both only speed the search up); x: places; tail: factors; weight, largest, previous: a row each; num_iterations: int64
-    [LANE]; is_done, is_given_up: bool [LANE].
+    by, then what that changed in the image of v (float32, as both only speed the search up); x: places; tail: factors;
+    weight, largest, previous: a row each; num_iterations: int64 [LANE]; is_done, is_given_up: bool [LANE].
     """
 
     p: NDArray[np.float64]

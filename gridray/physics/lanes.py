@@ -18,6 +18,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, overload, register_model
 
+from gridray.physics.buffers import ALIGNMENT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,8 +33,6 @@ Block: TypeAlias = tuple[Any, Any, Any, Any]
 """Lanes of a 2x2 block, row by row."""
 LANE = 16
 """Environments solved side by side."""
-ALIGNMENT = 8
-"""Doubles in a cache line: a vector across two lines costs twice."""
 VECTOR = ir.VectorType(ir.DoubleType(), LANE)
 SHORT_VECTOR = ir.VectorType(ir.FloatType(), LANE)
 BITS = ir.VectorType(ir.IntType(1), LANE)
@@ -81,14 +81,6 @@ def empty_lanes(rows: int) -> NDArray[np.float64]:
 def empty_short_lanes(rows: int) -> NDArray[np.float32]:
     """Return an aligned float32 array [rows, LANE], not initialised."""
     return empty_lanes((rows + 1) // 2).view(np.float32).reshape(-1, LANE)[:rows]
-
-
-def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return an array, not initialised, that begins at a cache line."""
-    size = int(np.prod(shape))
-    raw = np.empty(size + ALIGNMENT)
-    skip = (-(raw.ctypes.data // 8)) % ALIGNMENT
-    return raw[skip : skip + size].reshape(shape)
 
 
 @intrinsic

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gridray.errors import ConfigError
+from gridray.physics.buffers import aligned_empty
 from gridray.physics.chord import chord
 from gridray.physics.compiled import KW_PER_PU
 from gridray.physics.islands import is_part_dead, reached
-from gridray.physics.lanes import LANE, aligned_empty
+from gridray.physics.lanes import LANE
 from gridray.physics.measure import PowerFlow
 from gridray.physics.newton import newton
 from gridray.physics.state import STATUSES, GridState, take
@@ -85,8 +86,8 @@ def solve(  # noqa: PLR0913
         raise ConfigError(f"taps has {arrays['taps'].min()}: a tap is a ratio above 0, such as 1.00625.")
     by_item = {name: np.broadcast_to(array, (num_envs, array.shape[1])).T for name, array in arrays.items()}
     state = GridState(
-        items_kw=np.concatenate((by_item["load_kw"], -by_item["generator_kw"])),
-        items_kvar=np.concatenate((by_item["load_kvar"], -by_item["generator_kvar"])),
+        items_kw=_drawn(by_item["load_kw"], by_item["generator_kw"]),
+        items_kvar=_drawn(by_item["load_kvar"], by_item["generator_kvar"]),
         taps=by_item["taps"].copy(),
         capacitor_states=by_item["capacitor_states"].copy(),
         switch_closed=by_item["switch_closed"].copy(),
@@ -98,6 +99,14 @@ def solve(  # noqa: PLR0913
     )
     solved = _solve(grid, state, tolerance, max_iterations, num_threads, is_warm=False)
     return PowerFlow(grid, solved)
+
+
+def _drawn(loads: NDArray[np.float64], generators: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the power that loads and generators draw, [num_loads + num_generators, E]."""
+    items = aligned_empty((len(loads) + len(generators), loads.shape[1]))
+    items[: len(loads)] = loads
+    np.negative(generators, out=items[len(loads) :])
+    return items
 
 
 def solve_state(
