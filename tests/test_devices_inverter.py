@@ -14,6 +14,7 @@ from opender.auxiliary_funcs.ramping import Ramping
 from opender.der import DER
 
 from gridray.devices.inverter import (
+    check_inverter,
     inverter,
     lag,
     limit_power,
@@ -208,6 +209,15 @@ def test_night_var_needs_no_sun() -> None:
     night = day._replace(has_night_var=np.full((1, 1), fill_value=True))
     for device, expected in ((day, 0.0), (night, 30.0)):
         assert limit_power(device, np.zeros((1, 1)), np.full((1, 1), 30.0))[1][0, 0] == expected
+
+
+def test_impossible_inverters_are_named() -> None:
+    device = inverter(np.full((2, 1), KVA), "B")
+    check_inverter(device)
+    with pytest.raises(ConfigError, match=r"Inverter \(1, 0\): kw is 0: give a number from 1e-06 to inf"):
+        check_inverter(device._replace(kw=np.array([[KVA], [0.0]])))
+    with pytest.raises(ConfigError, match=r"Inverter \(0, 0\): absorb_kvar is -44"):
+        check_inverter(device._replace(absorb_kvar=-device.absorb_kvar))
 
 
 def test_unknown_settings_are_named() -> None:

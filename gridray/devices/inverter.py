@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from gridray.devices.checks import check_within
 from gridray.devices.curves import Curve, curve, evaluate
 from gridray.errors import ConfigError
 
@@ -50,6 +51,18 @@ def inverter(kva: NDArray[np.float64], category: Category) -> Inverter:
     inject, absorb = REQUIRED_INJECTION * kva, REQUIRED_ABSORPTION[category] * kva
     no = np.zeros(kva.shape, dtype=np.bool_)
     return Inverter(kva, kva, inject, absorb, inject, absorb, no, no)
+
+
+def check_inverter(inverter: Inverter) -> None:
+    """Refuse inverters that cannot be.
+
+    Raises:
+        ConfigError: a rating is not above 0, or a reactive limit below 0.
+    """
+    for name in ("kva", "kw"):
+        check_within("Inverter", name, getattr(inverter, name), 1e-6, np.inf)
+    for name in ("inject_kvar", "absorb_kvar", "required_inject_kvar", "required_absorb_kvar"):
+        check_within("Inverter", name, getattr(inverter, name), 0.0, np.inf)
 
 
 def volt_var_curve(category: Category) -> Curve:
