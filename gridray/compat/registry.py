@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridray.compat import powergym_scores
+from gridray.compat import mapdn_scores, powergym_scores
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
     from gridray.compat.base import Anchor
 
 ANCHORS: dict[str, Anchor] = {
+    "mapdn": mapdn_scores.ANCHOR,
     "powergym": powergym_scores.ANCHOR,
 }
 """Name of a benchmark -> what it offers."""
