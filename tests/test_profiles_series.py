@@ -130,6 +130,7 @@ STAMPS = (START + np.arange(4) * np.timedelta64(60, "s")).astype("datetime64[ms]
         ),
         ({"time": STAMPS[:2] + np.array([0, 1], dtype="timedelta64[ms]"), "a": np.ones(2)}, "steps of 60.001 s"),
         ({"time": STAMPS, "then": STAMPS, "a": np.ones(4)}, "has 2 columns of time stamps"),
+        ({"time": np.array(["0001-01-01", "0001-01-02"], dtype="datetime64[s]"), "a": np.ones(2)}, "from 1678 to 2262"),
         ({"a": np.ones(4)}, "has 0 columns of time stamps"),
         ({"time": STAMPS}, "give at least one"),
     ],
@@ -152,18 +153,30 @@ def test_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
         read_series(path)
 
 
+def test_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_series(path, series_of(np.random.default_rng(0).random((500, 2))))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="no readable Parquet file"):
+        read_series(path)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nowhere\.parquet"):
         read_series(tmp_path / "nowhere.parquet")
 
 
-def test_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
+def test_file_of_a_later_format_or_with_damaged_metadata_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_series(path, series_of(np.ones((2, 1))))
-    later = pq.read_table(path).replace_schema_metadata({b"gridray.series": b'{"format_version": 2}'})
-    pq.write_table(later, path)
-    with pytest.raises(DatasetError, match="is of format 2"):
-        read_series(path)
+    table = pq.read_table(path)
+    facts = b'{"format_version": 2, "unit": "kW", "step_s": 900}'
+    for metadata, message in ((facts, "is of format 2"), (facts[:-1], "damaged metadata"), (b"{}", "damaged metadata")):
+        pq.write_table(table.replace_schema_metadata({b"gridray.series": metadata}), path)
+        with pytest.raises(DatasetError, match=message):
+            read_series(path)
 
 
 def test_series_named_as_the_time_stamps_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ INDUSTRIAL = {
         0.4, ((0.0, 24.0),), 0.22, 0.12, 0.12, day_std=0.1, hour_std=0.04, step_std=0.012, machines=0.0
     ),
     "works": Business(
-        0.3, ((0.0, 24.0),), 0.5, 0.85, 0.65, winter=-0.28, day_std=0.03, hour_std=0.055, step_std=0.07, machines=0.5
+        0.3, ((0.0, 24.0),), 0.5, 0.85, 0.65, winter=-0.25, day_std=0.03, hour_std=0.055, step_std=0.07, machines=0.5
     ),
 }
 """Fitted to simbench's BL-H, WB-H and G3-H."""

@@ -40,7 +40,7 @@ def write_series(path: str | Path, series: TimeSeries) -> None:
     facts = {"format_version": FORMAT_VERSION, "unit": series.unit, "step_s": series.step_s}
     table = pa.table(arrays, names=[TIME, *series.names]).replace_schema_metadata({METADATA_KEY: json.dumps(facts)})
     aside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, aside, compression="zstd")
+    pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
     aside.replace(path)
 
 
@@ -60,7 +60,7 @@ def read_series(path: str | Path, *, unit: str | None = None) -> TimeSeries:
     """
     path = Path(path)
     try:
-        table = pq.read_table(path, use_pandas_metadata=False)
+        table = pq.read_table(path, use_pandas_metadata=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"'{path}' is no readable Parquet file ({error}): write it again.") from error
     times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
@@ -81,14 +81,16 @@ def _facts(path: Path, metadata: dict[bytes, bytes], unit: str | None) -> tuple[
         if unit is None:
             raise DatasetError(f"'{path}' does not state the unit of its values: give `unit`, as unit=\"kW\".")
         return unit, None
-    facts: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    if facts.get("format_version") != FORMAT_VERSION:
-        raise DatasetError(
-            f"'{path}' is of format {facts.get('format_version')}, this GridRay reads {FORMAT_VERSION}: write it again."
-        )
-    if unit not in {None, facts["unit"]}:
-        raise DatasetError(f"'{path}' is in {facts['unit']}, not in {unit}: leave `unit` out or correct it.")
-    return str(facts["unit"]), int(facts["step_s"])
+    try:
+        facts = json.loads(metadata[METADATA_KEY])
+        version, stated_unit, step_s = facts["format_version"], str(facts["unit"]), int(facts["step_s"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"'{path}' has damaged metadata ({error!r}): write it again.") from error
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"'{path}' is of format {version}, this GridRay reads {FORMAT_VERSION}: write it again.")
+    if unit not in {None, stated_unit}:
+        raise DatasetError(f"'{path}' is in {stated_unit}, not in {unit}: leave `unit` out or correct it.")
+    return stated_unit, step_s
 
 
 def _clock(path: Path, name: str, column: pa.ChunkedArray, stated_step_s: int | None) -> tuple[np.datetime64, int]:
@@ -96,7 +98,10 @@ def _clock(path: Path, name: str, column: pa.ChunkedArray, stated_step_s: int | 
     where = f"'{path}', column '{name}'"
     if column.null_count:
         raise DatasetError(f"{where}: {column.null_count} time stamps are missing: give one for each row.")
-    stamps = column.cast(pa.timestamp("ns", tz=column.type.tz)).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    try:
+        stamps = column.cast(pa.timestamp("ns", tz=column.type.tz)).to_numpy().astype(np.int64)
+    except pa.ArrowInvalid as error:
+        raise DatasetError(f"{where}: {error}: give dates from 1678 to 2262.") from error
     if len(stamps) < 2 and (stated_step_s is None or not len(stamps)):
         raise DatasetError(f"{where} has {len(stamps)} rows: give at least two, so that the step is known.")
     step = int(stamps[1] - stamps[0]) if stated_step_s is None else stated_step_s * 10**9

@@ -161,10 +161,8 @@ def draw_hours(rng: np.random.Generator, size: int, weights: NDArray[np.float64]
 
 
 def draw_days(rng: np.random.Generator, size: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Draw days by weight, int64 [size]."""
-    total = np.cumsum(weights)
-    days: NDArray[np.int64] = np.searchsorted(total, rng.random(size) * total[-1], side="right")
-    return np.minimum(days, len(weights) - 1)
+    """Draw days by weight, in rising order, int64 [size]."""
+    return np.repeat(np.arange(len(weights)), rng.multinomial(size, weights / weights.sum()))
 
 
 def step_means(values: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
