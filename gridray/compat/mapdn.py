@@ -142,7 +142,13 @@ class Mapdn:
             loss=np.zeros(num_envs),
         )
 
-    def reset(self, state: MapdnState, rows: NDArray[np.int64], days: NDArray[np.int64]) -> None:
+    def reset(
+        self,
+        state: MapdnState,
+        rows: NDArray[np.int64],
+        days: NDArray[np.int64],
+        seeds: NDArray[np.uint64] | None = None,  # noqa: ARG002
+    ) -> None:
         """Start episodes at these intervals in these rows."""
         part = self.new_state(len(rows))
         part.day[:] = days

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import networkx as nx
 import numpy as np
 
+from gridray.compat.tables import Table, make_table
 from gridray.errors import ConfigError
 from gridray.feeders.pandapower import from_pandapower
 from gridray.profiles.generate import ProfileConfig, generate_profiles
@@ -64,17 +65,6 @@ class MapdnData(NamedTuple):
     pv_kw: NDArray[np.float32]
 
 
-class _Table(NamedTuple):
-    """What `from_pandapower` reads of a pandas table."""
-
-    columns: tuple[str, ...]
-    rows: dict[int, dict[str, Any]]
-
-    def to_dict(self, _orient: str) -> dict[int, dict[str, Any]]:
-        """Return the rows by index."""
-        return self.rows
-
-
 def read_grid(
     name: str, data: str | Path, *, profiles: str | Path | None, num_days: int, seed: int, noise: bool
 ) -> MapdnData:
@@ -107,15 +97,15 @@ def read_grid(
     return MapdnData(feeder, buses, zone, pv_bus, load_kw, load_kvar, pv_kw)
 
 
-def _tables_matpower(folder: Path, name: str) -> dict[str, _Table]:
+def _tables_matpower(folder: Path, name: str) -> dict[str, Table]:
     case = "case33bw" if name == "33" else f"case{name}"
     buses = _read(folder / f"{case}_bus.csv")
     branches = [row for row in _read(folder / f"{case}_branch.csv") if row["status"] == "1"]
     source = next(row for row in buses if row["type"] == "3")
     return {
-        "bus": _table({int(row["bus"]): {"vn_kv": float(row["base_kv"])} for row in buses}),
-        "ext_grid": _table({0: {"bus": int(source["bus"]), "vm_pu": 1.0}}),
-        "line": _table(
+        "bus": make_table({int(row["bus"]): {"vn_kv": float(row["base_kv"])} for row in buses}),
+        "ext_grid": make_table({0: {"bus": int(source["bus"]), "vm_pu": 1.0}}),
+        "line": make_table(
             {
                 number: {
                     "from_bus": int(row["from"]),
@@ -128,7 +118,7 @@ def _tables_matpower(folder: Path, name: str) -> dict[str, _Table]:
                 for number, row in enumerate(branches)
             }
         ),
-        "load": _table(
+        "load": make_table(
             {
                 number: {
                     "bus": int(row["bus"]),
@@ -142,9 +132,9 @@ def _tables_matpower(folder: Path, name: str) -> dict[str, _Table]:
     }
 
 
-def _tables_322(folder: Path) -> dict[str, _Table]:
+def _tables_322(folder: Path) -> dict[str, Table]:
     return {
-        name: _table(
+        name: make_table(
             {int(row["index"]): {k: _value(v) for k, v in row.items() if v} for row in _read(folder / f"{name}.csv")}
         )
         for name in ("bus", "ext_grid", "line", "trafo", "load", "sgen")
@@ -167,13 +157,7 @@ def _value(text: str) -> float | str:
         return text
 
 
-def _table(rows: dict[int, dict[str, Any]]) -> _Table:
-    return _Table(tuple(dict.fromkeys(key for row in rows.values() for key in row)), rows)
-
-
-def _zones(
-    name: str, tables: Mapping[str, _Table], buses: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _zones(name: str, tables: Mapping[str, Table], buses: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each bus's zone and the PV sites.
 
     322 has both in its files. The others' are in a pickle of the original: for 33 its paper's figure and observation
@@ -194,7 +178,7 @@ def _zones(
     return np.array(zone), np.array([buses.index(site) for site in sites])
 
 
-def _subtrees(tables: Mapping[str, _Table], num_zones: int, num_pv: int) -> tuple[dict[str, int], list[str]]:
+def _subtrees(tables: Mapping[str, Table], num_zones: int, num_pv: int) -> tuple[dict[str, int], list[str]]:
     """Return zones by bus and PV sites: subtrees as large as that number of zones allows, sites spread over them."""
     lines = tables["line"].rows.values()
     root = str(tables["ext_grid"].rows[0]["bus"])
@@ -225,14 +209,14 @@ def _cut(tree: nx.DiGraph, root: str, smallest: int) -> list[str]:
     return heads
 
 
-def _with_pv(tables: dict[str, _Table], buses: Sequence[str], pv_bus: NDArray[np.int64], pv_share: float) -> Feeder:
+def _with_pv(tables: dict[str, Table], buses: Sequence[str], pv_bus: NDArray[np.int64], pv_share: float) -> Feeder:
     """Return the feeder; PV of pv_share times the loads, sized as in the original's table or equally."""
     loads = tables["load"].rows.values()
     total = pv_share * sum(row["p_mw"] * row.get("scaling", 1.0) for row in loads)
     given = [row["p_mw"] for row in tables["sgen"].rows.values()] if "sgen" in tables else [1.0] * len(pv_bus)
     scale = total / sum(given)
     tables = tables | {
-        "sgen": _table(
+        "sgen": make_table(
             {
                 number: {"bus": int(buses[place]), "p_mw": size * scale, "q_mvar": 0.0, "type": "PV"}
                 for number, (place, size) in enumerate(zip(pv_bus, given, strict=True))

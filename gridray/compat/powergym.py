@@ -118,7 +118,13 @@ class PowerGym:
             observations=np.zeros((num_envs, len(self.observation_channels)), dtype=np.float32),
         )
 
-    def reset(self, state: PowerGymState, rows: NDArray[np.int64], days: NDArray[np.int64]) -> None:
+    def reset(
+        self,
+        state: PowerGymState,
+        rows: NDArray[np.int64],
+        days: NDArray[np.int64],
+        seeds: NDArray[np.uint64] | None = None,  # noqa: ARG002
+    ) -> None:
         """Start these profiles' days in these rows; their first states were solved once and are copied."""
         first = self._resets
         state.day[rows] = days

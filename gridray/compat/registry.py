@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridray.compat import mapdn_scores, powergym_scores
+from gridray.compat import anm6_scores, mapdn_scores, powergym_scores
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
     from gridray.compat.base import Anchor
 
 ANCHORS: dict[str, Anchor] = {
+    "anm6": anm6_scores.ANCHOR,
     "mapdn": mapdn_scores.ANCHOR,
     "powergym": powergym_scores.ANCHOR,
 }
