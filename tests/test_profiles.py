@@ -14,7 +14,7 @@ from gridray.profiles.generate import KINDS, ProfileConfig, Profiles, generate_p
 from gridray.profiles.households import MEAN_KW, expected_kw, household_kw
 from gridray.profiles.price import PriceConfig
 from gridray.profiles.processes import Clock, pulses
-from gridray.profiles.pv import PvConfig
+from gridray.profiles.pv import PvConfig, pv_pu
 from gridray.profiles.series import resample
 from gridray.profiles.weather import ClimateConfig, temperature_c
 from gridray.profiles.wind import WindConfig, power_curve
@@ -179,6 +179,16 @@ def test_clock_knows_date_and_weekday() -> None:
     assert clock.day_of_year.tolist() == [363, 364, 0]
     assert clock.hour[12] == 12.5
     assert Clock(step_s=450).finer(300).step_s == 225
+
+
+def test_planes_face_the_equator_on_both_halves_of_the_earth() -> None:
+    clock = Clock(num_days=365, step_s=3600)
+    north, south = (
+        pv_pu(clock, 1, np.random.default_rng(0), PvConfig(latitude_deg=latitude, tilt_deg=(45.0, 45.0)))
+        for latitude in (40.0, -40.0)
+    )
+    assert north.mean() == pytest.approx(south.mean(), rel=0.15)
+    assert south[: 59 * 24].mean() > 1.3 * south[152 * 24 : 212 * 24].mean()
 
 
 def test_turbine_starts_reaches_its_rating_and_stops_in_a_storm() -> None:

@@ -48,7 +48,7 @@ class PvConfig:
     cloud_bias moves the sky's state in standard deviations: above 0 is clearer. Clouds drift at cloud_speed_m_s, so
     that a layer's correlation falls with distance over speed times its correlation time (Hoff and Perez, Solar Energy
     2012). Sites lie in a disc of diameter
-    spread_km and are each area_km wide; tilts are even in tilt_deg, azimuths normal around south.
+    spread_km and are each area_km wide; tilts are even in tilt_deg, azimuths normal around the equator's side.
     """
 
     latitude_deg: float = 36.1
@@ -84,7 +84,10 @@ def pv_pu(clock: Clock, num: int, rng: np.random.Generator, config: PvConfig | N
         return np.empty((clock.num_steps, 0), dtype=np.float32)
     sites = rng.spawn(num)
     distance_km = sites_km(sites, config.spread_km)
-    planes = [(own.uniform(*config.tilt_deg), 180.0 + config.azimuth_std_deg * own.standard_normal()) for own in sites]
+    equator = 180.0 if config.latitude_deg >= 0.0 else 0.0
+    planes = [
+        (own.uniform(*config.tilt_deg), equator + config.azimuth_std_deg * own.standard_normal()) for own in sites
+    ]
     index = clear_sky_index(fine, sites, distance_km, config)
     sky = _sky(fine, config)
     series = np.zeros((clock.num_steps, num), dtype=np.float32)
