@@ -318,7 +318,7 @@ def _voltage_profile(name: str, task: Task, out: Path) -> VoltageProfile:
         (FEDERATED, load_bundle(_bundle(out, name, FEDERATED)).policy),
     ):
         state = task.new_state(1)
-        task.reset(state, np.arange(1), day)
+        task.reset(state, np.arange(1), day, np.zeros(1, dtype=np.uint64))
         for _ in range(step):
             task.step(state, policy.act(task.observe(state), np.random.default_rng(0)))
         shown[label] = task.voltages(state)[0].copy()

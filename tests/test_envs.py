@@ -38,7 +38,7 @@ def test_task_reports_costs_and_takes_its_own_configuration_back(name: str) -> N
     task = make_task(name, SMALL)
     assert make_task(name, task.config_dict()).config == task.config
     state = task.new_state(4)
-    task.reset(state, np.arange(4), task.allowed_days()[:4])
+    task.reset(state, np.arange(4), task.allowed_days()[:4], np.arange(4, dtype=np.uint64))
     actions = np.random.default_rng(0).uniform(-1, 1, (4, len(task.action_channels))).astype(np.float32)
     result = task.step(state, actions)
     assert tuple(result.costs) == task.cost_names
@@ -97,28 +97,32 @@ def test_single_env_equals_row_of_vector_env() -> None:
 def test_state_of_charge_never_leaves_its_range_and_energy_is_kept() -> None:
     task = make_task("volt_var", SMALL)
     state = task.new_state(1)
-    task.reset(state, np.arange(1), np.array([2]))
+    task.reset(state, np.arange(1), np.array([2]), np.zeros(1, dtype=np.uint64))
     rng = np.random.default_rng(0)
     battery_kw = next(i for i, channel in enumerate(task.action_channels) if channel.name.startswith("battery."))
     for _ in range(48):
-        before = state.soc.copy()
+        before = state.fleets["battery"].soc
         actions = np.zeros((1, len(task.action_channels)), np.float32)
         actions[0, battery_kw] = rng.choice([-1.0, 1.0])
         task.step(state, actions)
-        kw = state.kw[-1, 0]
-        stored = (state.soc - before)[0, 0] * task.feeder.generators[-1].kwh
+        after = state.fleets["battery"]
+        kw = after.kw[-1, 0]
+        stored = (after.soc - before)[0, 0] * task.feeder.generators[-1].kwh
         assert stored == pytest.approx(-kw / 0.95 if kw > 0 else -kw * 0.95, abs=1e-9)
-        assert 0.0 <= state.soc[0, 0] <= 1.0
+        assert 0.0 <= after.soc[0, 0] <= 1.0
 
 
 def test_inverters_stay_within_their_rating() -> None:
     task = make_task("volt_var", SMALL)
     state = task.new_state(8)
-    task.reset(state, np.arange(8), task.allowed_days()[:8])
+    task.reset(state, np.arange(8), task.allowed_days()[:8], np.arange(8, dtype=np.uint64))
     rng = np.random.default_rng(0)
     for _ in range(24):
         task.step(state, rng.choice([-1.0, 1.0], (8, len(task.action_channels))).astype(np.float32))
-        assert (np.hypot(state.kw, state.kvar) <= task.grid.generator_kva[:, None] + 1e-9).all()
+        kw, kvar = (
+            np.concatenate([getattr(state.fleets[kind], name) for kind in ("pv", "battery")]) for name in ("kw", "kvar")
+        )
+        assert (np.hypot(kw, kvar) <= task.grid.generator_kva[:, None] + 1e-9).all()
 
 
 def test_more_reactive_power_raises_voltage() -> None:
@@ -127,7 +131,7 @@ def test_more_reactive_power_raises_voltage() -> None:
     seen = []
     for level in (-1.0, 1.0):
         state = task.new_state(1)
-        task.reset(state, np.arange(1), np.array([2]))
+        task.reset(state, np.arange(1), np.array([2]), np.zeros(1, dtype=np.uint64))
         actions = np.zeros((1, len(names)), np.float32)
         actions[0, [i for i, name in enumerate(names) if name.endswith(".kvar")]] = level
         task.step(state, actions)

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, MultiDiscrete, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from gridray.devices.random_streams import EnvStreams
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
 
@@ -71,7 +72,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(
                 f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment."
             )
-        self.task.reset(self._state, rows, days)
+        self.task.reset(self._state, rows, days, self._draw_seeds(rows))
         self._is_done[:] = False
         return self._observe(), {"day": days}
 
@@ -84,7 +85,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         was_done = self._is_done
         if was_done.any():
             rows = np.flatnonzero(was_done)
-            self.task.reset(self._state, rows, self._draw_days(rows))
+            self.task.reset(self._state, rows, self._draw_days(rows), self._draw_seeds(rows))
         infos: dict[str, Any] = {f"cost_{name}": np.where(was_done, 0.0, cost) for name, cost in result.costs.items()}
         infos |= {name: np.where(was_done, 0.0, value) for name, value in result.indicators.items()}
         infos["day"] = self._state.day.copy()
@@ -122,12 +123,18 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         return given
 
     def _seed_streams(self, seed: int | None) -> None:
-        root = np.random.SeedSequence(seed)
-        self._streams = [np.random.default_rng(stream) for stream in root.spawn(self.num_envs)]
+        seeds = np.random.SeedSequence(seed).generate_state(self.num_envs, np.uint64)
+        self._streams = EnvStreams.from_seeds(seeds.astype(np.uint64))
 
     def _draw_days(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        # The draws of `choice`, without its checks, which cost more than a whole step.
-        return self._days[[self._streams[row].integers(len(self._days)) for row in rows]]
+        drawn = self._streams.at(rows).uniform(1)[0] * len(self._days)
+        days: NDArray[np.int64] = self._days[drawn.astype(np.int64)]
+        return days
+
+    def _draw_seeds(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        drawn = self._streams.at(rows).uniform(1)[0] * 2.0**53
+        seeds: NDArray[np.uint64] = drawn.astype(np.uint64)
+        return seeds
 
 
 def _action_space(task: Task) -> Space[Any]:

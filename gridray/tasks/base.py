@@ -77,8 +77,14 @@ class Task(Protocol):
         """Return a state for num_envs environments, to be filled by `reset`."""
         ...
 
-    def reset(self, state: Any, rows: NDArray[np.int64], days: NDArray[np.int64]) -> None:  # noqa: ANN401
-        """Start the days' episodes in these rows of the state."""
+    def reset(
+        self,
+        state: Any,  # noqa: ANN401
+        rows: NDArray[np.int64],
+        days: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
+    ) -> None:
+        """Start the days' episodes in these rows of the state; seeds: uint64 [len(rows)], of their random numbers."""
         ...
 
     def step(self, state: Any, actions: NDArray[Any]) -> StepResult:  # noqa: ANN401

@@ -1,0 +1,1 @@
+"""Devices of one kind that a task commands and observes."""

@@ -1,0 +1,213 @@
+"""A feeder that lives through time: loads, fleets of devices and signals, stepped for many environments at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridray.devices.random_streams import EnvStreams
+from gridray.devices.rows import put_rows
+from gridray.physics.controls import settle
+from gridray.physics.measure import power_balance, voltages
+from gridray.physics.powerflow import solve_state
+from gridray.physics.state import GridState, nominal_state, put
+from gridray.tasks.base import ObservationChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridray.feeders.feeder import Feeder
+    from gridray.physics.compiled import CompiledFeeder
+    from gridray.physics.measure import PowerBalance
+    from gridray.tasks.base import ActionChannel
+    from gridray.tasks.fleets.base import Fleet
+
+SOLVER_TOLERANCE = 1e-6
+"""Voltage tolerance of a step, pu: far below what any meter sees."""
+
+
+class Loads(NamedTuple):
+    """The customers of a feeder.
+
+    kw, kvar: float64 [num_loads], nominal power; series_pu: float32 [num_series_steps, num_loads], multiplier of both.
+    """
+
+    kw: NDArray[np.float64]
+    kvar: NDArray[np.float64]
+    series_pu: NDArray[np.float32]
+
+
+class Signal(NamedTuple):
+    """What all see but nobody in the feeder sets, such as a price.
+
+    channel: how it is observed; series: float32 [num_series_steps]; look_ahead: steps ahead that are known (and
+    observed beside it, "<name>.ahead_<k>").
+    """
+
+    channel: ObservationChannel
+    series: NDArray[np.float32]
+    look_ahead: int = 0
+
+
+@dataclass(kw_only=True)
+class TwinState:
+    """What changes in E environments.
+
+    day, t: int64 [E], day of the series and step of the day; grid: GridState; v: complex128 [num_nodes, E], its
+    voltages, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random numbers;
+    interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu.
+    """
+
+    day: NDArray[np.int64]
+    t: NDArray[np.int64]
+    grid: GridState
+    v: NDArray[np.complex128]
+    fleets: dict[str, Any]
+    streams: EnvStreams
+    interval_v: NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """What happened in one interval, after the actions.
+
+    vmag_pu: float64 [num_nodes, E]; balance: powers; quantities: by name, float64 [E], as the fleets report them.
+    """
+
+    vmag_pu: NDArray[np.float64]
+    balance: PowerBalance
+    quantities: dict[str, NDArray[np.float64]]
+
+
+class Twin:
+    """Feeder, loads, fleets and signals on one clock.
+
+    Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
+    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        feeder: Feeder,
+        grid: CompiledFeeder,
+        loads: Loads,
+        fleets: Sequence[Fleet],
+        *,
+        step_minutes: int,
+        signals: Sequence[Signal] = (),
+        has_local_controls: bool = False,
+    ) -> None:
+        """Put the parts together."""
+        self.feeder, self.grid, self.loads = feeder, grid, loads
+        self.fleets = tuple(fleets)
+        self.signals = tuple(signals)
+        self.num_steps = 24 * 60 // step_minutes
+        self.step_h = step_minutes / 60.0
+        self.nominal_kw = float(loads.kw.sum())
+        self._has_local_controls = has_local_controls
+        self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
+        self.observation_channels = self._observation_channels()
+
+    def new_state(self, num_envs: int) -> TwinState:
+        """Return a state to be filled by `reset`."""
+        grid = self.grid
+        return TwinState(
+            day=np.zeros(num_envs, dtype=np.int64),
+            t=np.zeros(num_envs, dtype=np.int64),
+            grid=nominal_state(grid, num_envs),
+            v=np.ones((grid.num_nodes, num_envs), dtype=np.complex128),
+            fleets={fleet.kind: fleet.new_state(num_envs) for fleet in self.fleets},
+            streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
+            interval_v=np.ones((grid.num_nodes, num_envs)),
+        )
+
+    def reset(
+        self, state: TwinState, rows: NDArray[np.int64], days: NDArray[np.int64], seeds: NDArray[np.uint64]
+    ) -> None:
+        """Start the days in these rows, as a running system: the utility's controls at rest."""
+        part = self.new_state(len(rows))
+        part.day[:] = days
+        part.streams.restart(np.arange(len(rows)), seeds)
+        self._begin(part)
+        part.grid = settle(self.grid, part.grid, tolerance=SOLVER_TOLERANCE)
+        part.v = voltages(self.grid, part.grid)
+        for name in ("day", "t"):
+            getattr(state, name)[rows] = getattr(part, name)
+        put(state.grid, rows, part.grid)
+        state.v[:, rows] = part.v
+        state.interval_v[:, rows] = np.abs(part.v)
+        for kind, own in part.fleets.items():
+            put_rows(state.fleets[kind], rows, own)
+        state.streams.restart(rows, seeds)
+        state.streams.blocks[rows] = part.streams.blocks
+
+    def interval(self, state: TwinState, set_points: NDArray[np.float64]) -> Interval:
+        """Let the fleets act on set-points [num_actions, E] and solve."""
+        quantities: dict[str, NDArray[np.float64]] = {}
+        first = 0
+        for fleet in self.fleets:
+            last = first + len(fleet.action_channels)
+            state.fleets[fleet.kind], reported = fleet.act(state, set_points[first:last])
+            for name, value in reported.items():
+                quantities[name] = quantities[name] + value if name in quantities else value
+            first = last
+        self._solve(state)
+        state.interval_v = np.abs(state.v)
+        return Interval(state.interval_v, power_balance(self.grid, state.grid), quantities)
+
+    def move_on(self, state: TwinState) -> None:
+        """Begin the next interval and solve it with the devices as they are."""
+        state.t += 1
+        self._begin(state)
+        self._solve(state)
+
+    def observe(self, state: TwinState) -> NDArray[np.float64]:
+        """Return everything observable in physical units, [num_observations, E]."""
+        source = power_balance(self.grid, state.grid).source
+        angle = 2.0 * np.pi * (state.t % self.num_steps) / self.num_steps
+        rows = [np.abs(state.v), *(fleet.observe(state) for fleet in self.fleets)]
+        rows += [np.stack((source.real, source.imag, np.sin(angle), np.cos(angle)))]
+        step = self._series_step(state)
+        for signal in self.signals:
+            ahead = np.arange(signal.look_ahead + 1)[:, None]
+            rows.append(signal.series[(step + ahead) % len(signal.series)])
+        return np.concatenate(rows)
+
+    def _begin(self, state: TwinState) -> None:
+        step = self._series_step(state)
+        multiplier = self.loads.series_pu[step].T
+        num_loads = len(self.loads.kw)
+        np.multiply(self.loads.kw[:, None], multiplier, out=state.grid.items_kw[:num_loads])
+        np.multiply(self.loads.kvar[:, None], multiplier, out=state.grid.items_kvar[:num_loads])
+        for fleet in self.fleets:
+            state.fleets[fleet.kind] = fleet.begin(state, step)
+
+    def _series_step(self, state: TwinState) -> NDArray[np.int64]:
+        step: NDArray[np.int64] = (state.day * self.num_steps + state.t) % len(self.loads.series_pu)
+        return step
+
+    def _solve(self, state: TwinState) -> None:
+        solve = settle if self._has_local_controls else solve_state
+        state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
+        state.v = voltages(self.grid, state.grid)
+
+    def _observation_channels(self) -> tuple[ObservationChannel, ...]:
+        power = 1.0 / self.nominal_kw
+        channels = [ObservationChannel(f"vmag_pu.{node}", "pu", 1.0, 20.0) for node in self.grid.node_names]
+        for fleet in self.fleets:
+            channels += fleet.observation_channels
+        channels += [
+            ObservationChannel("feeder.p_kw", "kW", 0.0, power),
+            ObservationChannel("feeder.q_kvar", "kvar", 0.0, power),
+            ObservationChannel("time.sin_day", "1", 0.0, 1.0),
+            ObservationChannel("time.cos_day", "1", 0.0, 1.0),
+        ]
+        for signal in self.signals:
+            channels.append(signal.channel)
+            channels += [
+                signal.channel._replace(name=f"{signal.channel.name}.ahead_{lead}")
+                for lead in range(1, signal.look_ahead + 1)
+            ]
+        return tuple(channels)
