@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import networkx as nx
 import numpy as np
 
+from gridray.compat.matpower import matpower_tables, read_rows
 from gridray.compat.tables import Table, make_table
 from gridray.errors import ConfigError
 from gridray.feeders.pandapower import from_pandapower
@@ -84,7 +85,11 @@ def read_grid(
     """
     if name not in GRIDS:
         raise ConfigError(f"MAPDN has no grid of {name} buses: give one of {', '.join(GRIDS)}.")
-    tables = _tables_322(Path(data) / "bus322") if name == "322" else _tables_matpower(Path(data), name)
+    tables = (
+        _tables_322(Path(data) / "bus322")
+        if name == "322"
+        else matpower_tables(Path(data), "case33bw" if name == "33" else f"case{name}")
+    )
     buses = tuple(str(index) for index in tables["bus"].rows)
     zone, pv_bus = _zones(name, tables, buses)
     feeder = _with_pv(tables, buses, pv_bus, GRIDS[name].pv_share * GRIDS[name].load_share)
@@ -97,57 +102,16 @@ def read_grid(
     return MapdnData(feeder, buses, zone, pv_bus, load_kw, load_kvar, pv_kw)
 
 
-def _tables_matpower(folder: Path, name: str) -> dict[str, Table]:
-    case = "case33bw" if name == "33" else f"case{name}"
-    buses = _read(folder / f"{case}_bus.csv")
-    branches = [row for row in _read(folder / f"{case}_branch.csv") if row["status"] == "1"]
-    source = next(row for row in buses if row["type"] == "3")
-    return {
-        "bus": make_table({int(row["bus"]): {"vn_kv": float(row["base_kv"])} for row in buses}),
-        "ext_grid": make_table({0: {"bus": int(source["bus"]), "vm_pu": 1.0}}),
-        "line": make_table(
-            {
-                number: {
-                    "from_bus": int(row["from"]),
-                    "to_bus": int(row["to"]),
-                    "length_km": 1.0,
-                    "r_ohm_per_km": float(row["r_ohm"]),
-                    "x_ohm_per_km": float(row["x_ohm"]),
-                    "c_nf_per_km": 0.0,
-                }
-                for number, row in enumerate(branches)
-            }
-        ),
-        "load": make_table(
-            {
-                number: {
-                    "bus": int(row["bus"]),
-                    "p_mw": float(row["p_kw"]) / 1e3,
-                    "q_mvar": float(row["q_kvar"]) / 1e3,
-                }
-                for number, row in enumerate(buses)
-                if float(row["p_kw"]) or float(row["q_kvar"])
-            }
-        ),
-    }
-
-
 def _tables_322(folder: Path) -> dict[str, Table]:
     return {
         name: make_table(
-            {int(row["index"]): {k: _value(v) for k, v in row.items() if v} for row in _read(folder / f"{name}.csv")}
+            {
+                int(row["index"]): {k: _value(v) for k, v in row.items() if v}
+                for row in read_rows(folder / f"{name}.csv")
+            }
         )
         for name in ("bus", "ext_grid", "line", "trafo", "load", "sgen")
     }
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise ConfigError(
-            f"There is no '{path}': give --data, the folder with case33bw_*.csv, case141_*.csv and bus322."
-        )
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _value(text: str) -> float | str:

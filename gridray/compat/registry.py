@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridray.compat import anm6_scores, mapdn_scores, powergym_scores
+from gridray.compat import anm6_scores, mapdn_scores, powergym_scores, powerzoo_scores
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ ANCHORS: dict[str, Anchor] = {
     "anm6": anm6_scores.ANCHOR,
     "mapdn": mapdn_scores.ANCHOR,
     "powergym": powergym_scores.ANCHOR,
+    "powerzoo": powerzoo_scores.ANCHOR,
 }
 """Name of a benchmark -> what it offers."""
 
