@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -41,3 +43,9 @@ def test_two_arrays_never_share_a_block() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(fill_many, range(4)))
+
+
+def test_interpreter_ends_in_silence() -> None:
+    code = "from gridray.physics.buffers import aligned_empty; import builtins; builtins.kept = aligned_empty((99999,))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not ended.stderr

@@ -25,8 +25,9 @@ class _Lease:
         self._block = block
         self.__array_interface__: dict[str, Any] = block.__array_interface__
 
-    def __del__(self, free: dict[int, NDArray[np.float64]] = _free) -> None:
-        if sum(block.nbytes for block in free.copy().values()) + self._block.nbytes <= MOST_KEPT:
+    def __del__(self, free: dict[int, NDArray[np.float64]] = _free, most: int = MOST_KEPT) -> None:
+        # At the interpreter's end this module's names are gone, its defaults are not.
+        if sum(block.nbytes for block in free.copy().values()) + self._block.nbytes <= most:
             free[id(self._block)] = self._block
 
 
