@@ -47,5 +47,7 @@ def test_two_arrays_never_share_a_block() -> None:
 
 def test_interpreter_ends_in_silence() -> None:
     code = "from gridray.physics.buffers import aligned_empty; import builtins; builtins.kept = aligned_empty((99999,))"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert not ended.stderr
