@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gridray.cli import main
 from gridray.compat.anm6 import Anm6Config, Anm6Easy, nearest_point
 from gridray.compat.anm6_data import SOLAR, STORAGE, WIND, Unit, load_series, potential_series
+from gridray.compat.anm6_mpc import PerfectForecastMpc
 from gridray.compat.anm6_scores import discounted, episode_rewards
 from gridray.envs.single import GridEnv
 from gridray.errors import ConfigError
@@ -59,6 +60,32 @@ def test_doing_nothing_scores_as_published() -> None:
     # The paper's -858 is a mean over random starts; ours is one over all quarters, whose deviation is 25.
     assert returns.mean() == pytest.approx(-858.0, abs=0.5 * 25.0)
     assert returns.std() < 30.0
+
+
+def test_planning_with_perfect_forecasts_scores_as_published() -> None:
+    task = Anm6Easy(Anm6Config(num_steps=500))
+    returns = discounted(episode_rewards(task, "mpc", range(0, 96, 24)))
+    # The paper's -13.2 is a mean over random starts, which make a deviation of 4; 500 steps leave 8 % of the discount.
+    assert returns.mean() == pytest.approx(-13.2, abs=4.0)
+
+
+def test_first_charge_is_per_unit_only_in_compat() -> None:
+    for compat, most in ((True, 1.0), (False, 100.0)):
+        task = Anm6Easy(Anm6Config(compat=compat))
+        state = task.new_state(1536)
+        task.reset(state, np.arange(1536), np.arange(1536))
+        assert 0.95 * most < state.charge_mwh.max() <= most
+
+
+def test_plan_keeps_ratings_and_charge() -> None:
+    powers = PerfectForecastMpc(horizon=32).plan(50.0, 30)
+    charge = 50.0 + 0.25 * np.cumsum(0.9 * np.maximum(-powers[:, 4], 0.0) - np.maximum(powers[:, 4], 0.0) / 0.9)
+    assert charge.min() >= -1e-6
+    assert charge.max() <= 100.0 + 1e-6
+    loads, available = load_series()[:, 31:63], potential_series()[:, 31:63]
+    assert (powers[:, :2] <= available.T + 1e-6).all()
+    # Bus 3 is fed by one branch of 18 MVA, planned with 0.96 of it.
+    assert np.abs(loads[0] - powers[:, 0]).max() <= 0.96 * 18.0 + 1e-6
 
 
 def test_series_are_the_papers() -> None:

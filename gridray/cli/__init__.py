@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "train": ("gridray.cli.train", "Train a policy on one dataset."),
     "federate": ("gridray.cli.federate", "Train one policy over several utilities' datasets."),
     "evaluate": ("gridray.cli.evaluate", "Compare policies on held-out days."),
-    "compat": ("gridray.cli.compat", "Play other projects' benchmarks and compare with their published scores."),
+    "compat": ("gridray.cli.compat", "Compare other projects' benchmarks with ours."),
     "tune": ("gridray.cli.tune", "Search learner settings with Ray Tune."),
     "serve": ("gridray.cli.serve", "Serve a trained policy over HTTP."),
     "demo": ("gridray.cli.demo", "Run the whole way for three utilities and report."),

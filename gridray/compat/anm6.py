@@ -43,10 +43,15 @@ SOLVER_TOLERANCE = 1e-7
 
 @dataclass(frozen=True, kw_only=True)
 class Anm6Config:
-    """num_steps: quarter hours of an episode (the original never ends; its discount is 0.995); seed: first charges."""
+    """num_steps: quarter hours of an episode (the original never ends; its discount is 0.995); seed: first charges.
+
+    compat: as the original takes its per-unit limits for MWh and Mvar when it draws the first state, the storage starts
+    with 0 to 1 of its 100 MWh; otherwise with 0 to 100.
+    """
 
     num_steps: int = 3000
     seed: int = 0
+    compat: bool = True
 
     def __post_init__(self) -> None:
         """Refuse an empty episode."""
@@ -95,8 +100,9 @@ class Anm6Easy:
         self._load_mw, self._potential_mw = load_series(), potential_series()
         rng = np.random.default_rng(config.seed)
         num_starts = NUM_DRAWS * STEPS_PER_DAY
-        self._first_charge = rng.uniform(0.0, CAPACITY_MWH, num_starts)
-        self._first_mvar = rng.uniform(-1.0, 1.0, (2, num_starts)) * np.array([[SOLAR.max_q], [WIND.max_q]])
+        unit = 1.0 / BASE_MVA if config.compat else 1.0
+        self._first_charge = rng.uniform(0.0, unit * CAPACITY_MWH, num_starts)
+        self._first_mvar = unit * rng.uniform(-1.0, 1.0, (2, num_starts)) * np.array([[SOLAR.max_q], [WIND.max_q]])
         units = (("solar", SOLAR), ("wind", WIND))
         self.action_channels = (
             *(ActionChannel(f"{name}.p", "MW", unit.min_p, unit.max_p, "continuous") for name, unit in units),
