@@ -177,12 +177,3 @@ def test_wrong_shape_and_nan_are_refused_by_name(grid: CompiledFeeder) -> None:
     kw[2] = np.nan
     with pytest.raises(ConfigError, match=r"load_kw\[0, 2\] is nan"):
         solve(grid, load_kw=kw)
-
-
-def test_inverter_gives_within_its_rating_reactive_power_first() -> None:
-    feeder = load_feeder("ieee13").with_pv(name="roof", bus="671", phases=(1, 2, 3), kv=4.16, kw=95.0, kva=100.0)
-    feeder = feeder.with_generator(name="engine", bus="675", phases=(1, 2, 3), kv=4.16, kw=95.0, kva=100.0)
-    grid = compile_feeder(feeder)
-    asked = solve(grid, generator_kw=[[95.0, 95.0], [50.0, 50.0]], generator_kvar=[[-60.0, 60.0], [130.0, 0.0]])
-    given = solve(grid, generator_kw=[[80.0, 95.0], [0.0, 50.0]], generator_kvar=[[-60.0, 60.0], [100.0, 0.0]])
-    np.testing.assert_allclose(asked.voltage, given.voltage, rtol=1e-12)

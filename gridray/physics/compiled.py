@@ -41,8 +41,7 @@ class CompiledFeeder(NamedTuple):
     source_node: int64 [S], source nodes; source_y: complex128 [S, S], its admittance, pu;
     source_e: complex128 [S], its inner voltage, pu.
     no_load_v, nominal_v: float64 [N, 2], voltages without loads and with all at nominal, elimination order, pu.
-    Loads, generators and capacitors: nominal power in kW, kvar, in the order of their names; generator_kva ratings;
-    inverter_kva the same for PV and batteries, infinite for generators.
+    Loads, generators and capacitors: nominal power in kW, kvar, in the order of their names; generator_kva ratings.
     """
 
     name: str
@@ -68,7 +67,6 @@ class CompiledFeeder(NamedTuple):
     generator_kw: NDArray[np.float64]
     generator_kvar: NDArray[np.float64]
     generator_kva: NDArray[np.float64]
-    inverter_kva: NDArray[np.float64]
     sensing: Sensing
     capacitor_sensing: CapacitorSensing
     source_node: NDArray[np.int64]
@@ -148,7 +146,6 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             generator_kw=-kw[generators],
             generator_kvar=-kvar[generators],
             generator_kva=np.array([g.kva for g in feeder.generators]),
-            inverter_kva=np.array([np.inf if g.kind == "generator" else g.kva for g in feeder.generators]),
             sensing=_read_only(sensing(feeder, primitives, index, base_v)),
             capacitor_sensing=_read_only(capacitor_sensing(feeder, primitives, index, base_v)),
             source_node=source_node,

@@ -51,8 +51,7 @@ def solve(  # noqa: PLR0913
         grid: the compiled feeder.
         load_kw: active power of the loads at rated voltage; default nominal.
         load_kvar: reactive power likewise.
-        generator_kw: active power injected by the generators; default nominal (batteries 0). PV and batteries give
-            within their kVA, reactive power first, as OpenDSS's inverters do by default.
+        generator_kw: active power injected by the generators; default nominal (batteries 0).
         generator_kvar: reactive power likewise.
         taps: regulator taps, pu; default nominal.
         capacitor_states: 1 closed, 0 open; default nominal.
@@ -85,9 +84,6 @@ def solve(  # noqa: PLR0913
             raise ConfigError(f"{name} has {len(array)} rows but another array has {num_envs}: give both the same.")
     if not (arrays["taps"] > 0.0).all():
         raise ConfigError(f"taps has {arrays['taps'].min()}: a tap is a ratio above 0, such as 1.00625.")
-    arrays["generator_kw"], arrays["generator_kvar"] = _within_rating(
-        arrays["generator_kw"], arrays["generator_kvar"], grid.inverter_kva
-    )
     by_item = {name: np.broadcast_to(array, (num_envs, array.shape[1])).T for name, array in arrays.items()}
     state = GridState(
         items_kw=_drawn(by_item["load_kw"], by_item["generator_kw"]),
@@ -103,17 +99,6 @@ def solve(  # noqa: PLR0913
     )
     solved = _solve(grid, state, tolerance, max_iterations, num_threads, is_warm=False)
     return PowerFlow(grid, solved)
-
-
-def _within_rating(
-    kw: NDArray[np.float64], kvar: NDArray[np.float64], kva: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return power within kva, [., num_generators] each: kvar as asked up to it, kw what that leaves."""
-    if not (kw**2 + kvar**2 > kva**2).any():
-        return kw, kvar
-    kvar = np.clip(kvar, -kva, kva)
-    most = np.sqrt(np.maximum(kva**2 - kvar**2, 0.0))
-    return np.clip(kw, -most, most), kvar
 
 
 def _drawn(loads: NDArray[np.float64], generators: NDArray[np.float64]) -> NDArray[np.float64]:
