@@ -51,7 +51,8 @@ def solve(  # noqa: PLR0913
         grid: the compiled feeder.
         load_kw: active power of the loads at rated voltage; default nominal.
         load_kvar: reactive power likewise.
-        generator_kw: active power injected by the generators; default nominal (batteries 0).
+        generator_kw: active power injected by the generators; default nominal (batteries 0). Taken as given: what an
+            inverter can give is `gridray.devices.inverter.limit_power`'s to say.
         generator_kvar: reactive power likewise.
         taps: regulator taps, pu; default nominal.
         capacitor_states: 1 closed, 0 open; default nominal.
