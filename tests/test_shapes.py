@@ -56,3 +56,17 @@ def test_unknown_shape_is_named() -> None:
     feeder = replace(feeder, loads=(replace(feeder.loads[0], daily="gone"), *feeder.loads[1:]))
     with pytest.raises(FeederError, match="shape 'gone'"):
         load_series(feeder, np.arange(3.0))
+
+
+@pytest.mark.parametrize(("status", "expected_kw"), [("variable", 100.0), ("fixed", 100.0), ("exempt", 50.0)])
+def test_status_says_what_a_load_follows(tmp_path: Path, status: str, expected_kw: float) -> None:
+    # Set loadmult=2: OpenDSS gives 100, 100 and 50 kW at the shape's 0.5.
+    (tmp_path / "master.dss").write_text(
+        "new circuit.c basekv=12.47\n"
+        "new loadshape.half npts=2 interval=1 mult=(0.5 0.5)\n"
+        f"new load.a bus1=sourcebus kv=12.47 kw=100 status={status} daily=half\n"
+        "set loadmult=2\n"
+        "set voltagebases=[12.47]\n"
+    )
+    kw, _ = load_series(load_feeder(tmp_path / "master.dss"), np.array([1.0]))
+    assert kw[0, 0] == pytest.approx(expected_kw)

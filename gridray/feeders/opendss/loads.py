@@ -125,6 +125,8 @@ def _load(model: Model, item: Element) -> Load:
     if not values["kv"] > 0.0:
         raise ScriptError(f"its kv is {values['kv']:g}: give a voltage above 0")
     bus, phases, kind, neutral = terminals(values)
+    # OpenDSS: a fixed load follows no shape; neither it nor an exempt one follows the circuit's multiplier.
+    is_fixed = values["status"].startswith("f")
     factor = model.load_mult if values["status"].startswith("v") else 1.0
     return Load(
         name=item.name,
@@ -142,8 +144,8 @@ def _load(model: Model, item: Element) -> Load:
         cvr_watts=values["cvrwatts"],
         cvr_vars=values["cvrvars"],
         zipv=values["zipv"],
-        daily=values.get("daily") or None,
-        yearly=values.get("yearly") or None,
+        daily=None if is_fixed else values.get("daily") or None,
+        yearly=None if is_fixed else values.get("yearly") or None,
     )
 
 
