@@ -15,7 +15,7 @@ from gridray.physics.lanes import (
     empty_lanes,
     empty_short_lanes,
     fill,
-    less_product,
+    get,
     load,
     magnitude,
     plus_product,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 KW_PER_PU = BASE_VA / 1e3
 LARGE = 100_000
 """Voltages of a batch that are too many for a core's cache, which they then leave to the work."""
+LEAST_RELAXATION, MOST_RELAXATION = 0.5, 2.0
+"""Bounds of the share of a change that an iteration moves by."""
 PATIENCE = 15
 """Iterations after which an environment whose correction grows is left to Newton's method."""
 
@@ -42,9 +44,10 @@ PATIENCE = 15
 class _Workspace(NamedTuple):
     """One lane's numbers, arrays [rows, LANE]; two rows (real, imaginary) a branch or place, four a block of the tail.
 
-    p, q: items; u: taps; source: one row; v: the branches' voltages; change: their last change; step: what v was moved
-    by, then what that changed in the image of v (float32, as both only speed the search up); x: places; tail: factors;
-    weight, largest, previous: a row each; num_iterations: int64 [LANE]; is_done, is_given_up: bool [LANE].
+    p, q: items; u: taps; source: one row; v: the branches' voltages; change: their last change (float32: it only says
+    where to go on); x: places; tail: factors; relaxation (share of the change to move by), trend (see `_measure`),
+    largest (change), previous (largest change): a row each; num_iterations: int64 [LANE]; is_done, is_given_up: bool
+    [LANE].
     """
 
     p: NDArray[np.float64]
@@ -53,10 +56,10 @@ class _Workspace(NamedTuple):
     source: NDArray[np.float64]
     v: NDArray[np.float64]
     change: NDArray[np.float32]
-    step: NDArray[np.float32]
     x: NDArray[np.float64]
     tail: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    relaxation: NDArray[np.float64]
+    trend: NDArray[np.float64]
     largest: NDArray[np.float64]
     previous: NDArray[np.float64]
     num_iterations: NDArray[np.int64]
@@ -104,9 +107,9 @@ def chord(
         empty_lanes(1),
         empty_lanes(2 * num_branches),
         empty_short_lanes(2 * num_branches),
-        empty_short_lanes(2 * num_branches),
         empty_lanes(2 * num_nodes),
         empty_lanes(4 * shared.tail_blocks.shape[0]),
+        empty_lanes(1),
         empty_lanes(1),
         empty_lanes(1),
         empty_lanes(1),
@@ -193,18 +196,16 @@ def _start(
     is_warm: bool,  # noqa: FBT001
     work: _Workspace,
 ) -> None:
-    for k in range(shared.num_passive, shared.rhs.shape[0]):
-        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
-            far = shared.branch_far[b]
-            for c in range(2):
-                store(work.change, 2 * b + c, 0.0)
-                store(work.step, 2 * b + c, 0.0)
-                store(work.v, 2 * b + c, shared.branch_v[b, c])
-                if is_warm:
-                    for e in range(LANE):
-                        env = min(first + e, v.shape[2] - 1)
-                        work.v[2 * b + c, e] = v[k, c, env] - (v[far, c, env] if far >= 0 else 0.0)
-    store(work.weight, 0, np.nan)
+    for b in range(shared.branch_near.size):
+        near, far = shared.branch_near[b], shared.branch_far[b]
+        for c in range(2):
+            store(work.change, 2 * b + c, 0.0)
+            store(work.v, 2 * b + c, shared.branch_v[b, c])
+            if is_warm:
+                for e in range(LANE):
+                    env = min(first + e, v.shape[2] - 1)
+                    work.v[2 * b + c, e] = v[near, c, env] - (v[far, c, env] if far >= 0 else 0.0)
+    store(work.relaxation, 0, 0.0)
     store(work.previous, 0, np.inf)
     work.num_iterations[:] = 0
     work.is_done[:] = False
@@ -233,13 +234,15 @@ def _tail_factors(shared: Chord, u: NDArray[np.float64], tail: NDArray[np.float6
 def _iterate(shared: Chord, work: _Workspace, tolerance: float, max_iterations: int) -> None:
     """Iterate until every environment has converged or given up; x holds the voltages of the places not passive."""
     for _ in range(max_iterations):
-        _forward(shared, work)
+        _inject(shared, work)
+        _forward(shared, work.x)
         substitute(work.tail, shared.tail_start, shared.tail_column, work.x, shared.first_tail)
-        _backward(shared, work)
+        for k in range(shared.first_tail - 1, shared.num_passive - 1, -1):
+            _substitute_backward(shared, work.x, k, load(work.x, 2 * k), load(work.x, 2 * k + 1))
+        _measure(shared, work)
         is_finished = True
         for e in range(LANE):
             if work.is_done[e] or work.is_given_up[e]:
-                work.weight[0, e] = np.nan
                 continue
             work.num_iterations[e] += 1
             largest, previous = work.largest[0, e], work.previous[0, e]
@@ -248,10 +251,13 @@ def _iterate(shared: Chord, work: _Workspace, tolerance: float, max_iterations: 
             work.is_given_up[e] = is_slow and (work.num_iterations[e] > PATIENCE or not largest < np.inf)
             if work.is_done[e] or work.is_given_up[e]:
                 # Its branch voltages stay as they are, so that further rounds give it the same x.
-                work.weight[0, e] = np.nan
+                work.relaxation[0, e] = 0.0
                 continue
             if work.num_iterations[e] == 1 or is_slow:
-                work.weight[0, e] = 0.0
+                work.relaxation[0, e] = 1.0
+            else:
+                better = -work.relaxation[0, e] * work.trend[0, e]
+                work.relaxation[0, e] = min(max(better, LEAST_RELAXATION), MOST_RELAXATION)
             work.previous[0, e] = largest
             is_finished = False
         if is_finished:
@@ -259,98 +265,108 @@ def _iterate(shared: Chord, work: _Workspace, tolerance: float, max_iterations: 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _forward(shared: Chord, work: _Workspace) -> None:
-    """Move the branches' voltages; x = L^-1 times what J V equals there."""
-    x, source, weight = work.x, load(work.source, 0), load(work.weight, 0)
-    block = shared.forward_block
-    for k in range(shared.num_passive, shared.rhs.shape[0]):
-        if shared.is_far[k]:
-            store(x, 2 * k, 0.0)
-            store(x, 2 * k + 1, 0.0)
-    for k in range(shared.num_passive, shared.rhs.shape[0]):
-        re, im = shared.rhs[k, 0] * source, shared.rhs[k, 1] * source
-        if shared.is_far[k]:
-            re, im = re + load(x, 2 * k), im + load(x, 2 * k + 1)
-        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
-            vr, vi = _move(work, 2 * b, weight), _move(work, 2 * b + 1, weight)
-            own_re, own_im = _branch_current(shared, work, b, vr, vi)
-            re, im = re + own_re, im + own_im
-            far = shared.branch_far[b]
-            if far >= 0:
-                store(x, 2 * far, load(x, 2 * far) - own_re)
-                store(x, 2 * far + 1, load(x, 2 * far + 1) - own_im)
-        for s in range(shared.forward_start[k], shared.forward_start[k + 1]):
-            i = 2 * shared.forward_column[s]
-            other_re, other_im = load(x, i), load(x, i + 1)
-            re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
-            im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
-        store(x, 2 * k, re)
-        store(x, 2 * k + 1, im)
+def _inject(shared: Chord, work: _Workspace) -> None:
+    """Move the branches' voltages; put into x what J V equals there."""
+    x, source, relaxation = work.x, load(work.source, 0), load(work.relaxation, 0)
+    for i in range(2 * shared.num_passive, 2 * shared.rhs.shape[0]):
+        store(x, i, get(shared.rhs, i) * source)
+    for b in range(shared.branch_near.size):
+        vr, vi = _move(work, 2 * b, relaxation), _move(work, 2 * b + 1, relaxation)
+        re, im = _branch_current(shared, work, b, vr, vi)
+        near, far = 2 * get(shared.branch_near, b), 2 * get(shared.branch_far, b)
+        store(x, near, load(x, near) + re)
+        store(x, near + 1, load(x, near + 1) + im)
+        if far >= 0:
+            store(x, far, load(x, far) - re)
+            store(x, far + 1, load(x, far + 1) - im)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move(work: _Workspace, row: int, weight: Lane) -> Lane:
-    """Move a branch's voltage by its change, less `weight` times its image's; not where weight is NaN."""
-    v = load(work.v, row)
-    moved = v + less_product(load(work.change, row), weight, load(work.step, row))
-    moved = select(weight <= np.inf, moved, v)
+def _forward(shared: Chord, x: NDArray[np.float64]) -> None:
+    """Multiply x by L^-1."""
+    for k in range(shared.num_passive, shared.rhs.shape[0]):
+        first, last = get(shared.forward_start, k), get(shared.forward_start, k + 1)
+        if first < last:
+            number = load(x, 2 * k), load(x, 2 * k + 1)
+            re, im = _plus_blocks(shared.forward_block, shared.forward_column, first, last, x, number)
+            store(x, 2 * k, re)
+            store(x, 2 * k + 1, im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _plus_blocks(
+    block: NDArray[np.float64],
+    column: NDArray[np.int64],
+    first: int,
+    last: int,
+    x: NDArray[np.float64],
+    number: tuple[Lane, Lane],
+) -> tuple[Lane, Lane]:
+    """Return the complex number plus the products of blocks first..last with what x holds in their columns."""
+    re, im = number
+    for s in range(first, last):
+        i = 2 * get(column, s)
+        other_re, other_im = load(x, i), load(x, i + 1)
+        re = plus_product(plus_product(re, get(block, 4 * s), other_re), get(block, 4 * s + 1), other_im)
+        im = plus_product(plus_product(im, get(block, 4 * s + 2), other_re), get(block, 4 * s + 3), other_im)
+    return re, im
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _move(work: _Workspace, row: int, relaxation: Lane) -> Lane:
+    """Move a branch's voltage by a share of its last change."""
+    moved = plus_product(load(work.v, row), relaxation, load(work.change, row))
     store(work.v, row, moved)
-    store(work.step, row, moved - v)
     return moved
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _branch_current(shared: Chord, work: _Workspace, b: int, vr: Lane, vi: Lane) -> tuple[Lane, Lane]:
     """Return G V - I(V)."""
-    item, weight = shared.branch_item[b], shared.branch_weight[b]
+    item, weight = get(shared.branch_item, b), get(shared.branch_weight, b)
     p, q = load(work.p, item) * weight, load(work.q, item) * weight
-    re, im = lane_current(shared.curves, shared.branch_curve[b], shared.branch_scale[b], p, q, vr, vi)
+    re, im = lane_current(shared.curves, get(shared.branch_curve, b), get(shared.branch_scale, b), p, q, vr, vi)
     g = shared.derivative
     return (
-        plus_product(plus_product(-1.0 * re, g[b, 0], vr), g[b, 1], vi),
-        plus_product(plus_product(-1.0 * im, g[b, 2], vr), g[b, 3], vi),
+        plus_product(plus_product(-1.0 * re, get(g, 4 * b), vr), get(g, 4 * b + 1), vi),
+        plus_product(plus_product(-1.0 * im, get(g, 4 * b + 2), vr), get(g, 4 * b + 3), vi),
     )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _backward(shared: Chord, work: _Workspace) -> None:
-    """Substitute backward down to the passive places; measure how the branches' voltages changed.
+def _measure(shared: Chord, work: _Workspace) -> None:
+    """Measure how the branches' voltages would change; set `largest`, and `trend` to f' . (f - f') / |f - f'|^2.
 
-    Sets `largest` to the largest change and `weight` to Anderson's.
+    With f this change and f' the last one, -trend times the last relaxation is Aitken's next (Irons and Tuck, A version
+    of the Aitken accelerator for computer iteration, 1969).
     """
     x = work.x
     along, across, largest = fill(0.0), fill(TINY), fill(0.0)
-    for k in range(shared.rhs.shape[0] - 1, shared.num_passive - 1, -1):
-        if k < shared.first_tail:
-            _substitute_backward(shared, x, k, load(x, 2 * k), load(x, 2 * k + 1))
-        for b in range(shared.branch_start[k], shared.branch_start[k + 1]):
-            far = shared.branch_far[b]
-            for c in range(2):
-                change = load(x, 2 * k + c) - load(work.v, 2 * b + c)
-                if far >= 0:
-                    change = change - load(x, 2 * far + c)
-                difference = change - load(work.change, 2 * b + c)
-                store(work.step, 2 * b + c, load(work.step, 2 * b + c) + difference)
-                store(work.change, 2 * b + c, change)
-                along = plus_product(along, difference, change)
-                across = plus_product(across, difference, difference)
-                size = magnitude(change)
-                largest = select(size > largest, size, largest)
-    store(work.weight, 0, along / across)
+    for b in range(shared.branch_near.size):
+        near, far = 2 * get(shared.branch_near, b), 2 * get(shared.branch_far, b)
+        for c in range(2):
+            change = load(x, near + c) - load(work.v, 2 * b + c)
+            if far >= 0:
+                change = change - load(x, far + c)
+            last = load(work.change, 2 * b + c)
+            difference = change - last
+            store(work.change, 2 * b + c, change)
+            along = plus_product(along, difference, last)
+            across = plus_product(across, difference, difference)
+            size = magnitude(change)
+            largest = select(size > largest, size, largest)
+    store(work.trend, 0, along / across)
     # NaN in any change makes it NaN: a failed environment must not look converged.
     store(work.largest, 0, plus_product(largest, 0.0, across))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _substitute_backward(shared: Chord, x: NDArray[np.float64], k: int, first: Lane, second: Lane) -> None:
-    block, diagonal = shared.backward_block, shared.diagonal
-    re = plus_product(diagonal[k, 0] * first, diagonal[k, 1], second)
-    im = plus_product(diagonal[k, 2] * first, diagonal[k, 3], second)
-    for s in range(shared.backward_start[k], shared.backward_start[k + 1]):
-        i = 2 * shared.backward_column[s]
-        other_re, other_im = load(x, i), load(x, i + 1)
-        re = less_product(less_product(re, block[s, 0], other_re), block[s, 1], other_im)
-        im = less_product(less_product(im, block[s, 2], other_re), block[s, 3], other_im)
+    diagonal = shared.diagonal
+    re = plus_product(get(diagonal, 4 * k) * first, get(diagonal, 4 * k + 1), second)
+    im = plus_product(get(diagonal, 4 * k + 2) * first, get(diagonal, 4 * k + 3), second)
+    start, end = get(shared.backward_start, k), get(shared.backward_start, k + 1)
+    re, im = _plus_blocks(shared.backward_block, shared.backward_column, start, end, x, (re, im))
     store(x, 2 * k, re)
     store(x, 2 * k + 1, im)
 
@@ -359,4 +375,4 @@ def _substitute_backward(shared: Chord, x: NDArray[np.float64], k: int, first: L
 def _fill_passive(shared: Chord, work: _Workspace) -> None:
     source = load(work.source, 0)
     for k in range(shared.num_passive - 1, -1, -1):
-        _substitute_backward(shared, work.x, k, shared.rhs[k, 0] * source, shared.rhs[k, 1] * source)
+        _substitute_backward(shared, work.x, k, get(shared.rhs, 2 * k) * source, get(shared.rhs, 2 * k + 1) * source)

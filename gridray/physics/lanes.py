@@ -84,6 +84,21 @@ def empty_short_lanes(rows: int) -> NDArray[np.float32]:
 
 
 @intrinsic
+def get(_context: Any, array: Any, i: Any) -> Any:  # noqa: ANN401
+    """Return element i of a contiguous array, counted over all its axes; i must be there.
+
+    Numba's own indexing allows for negative indices, which costs as much as the arithmetic with what is found.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        index = context.cast(builder, args[1], signature.args[1], types.int64)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return context.unpack_value(builder, array.dtype, builder.gep(data, [index]))
+
+    return array.dtype(array, i), codegen
+
+
+@intrinsic
 def load(_context: Any, array: Any, row: Any) -> Any:  # noqa: ANN401
     """Return row `row` of an aligned array [rows, LANE], float64 or float32, as a lane."""
 

@@ -59,10 +59,10 @@ def linearisation(
         rhs=rhs,
         forward_start=np.searchsorted(net.column[lower], np.arange(n + 1)),
         forward_column=owner[lower],
-        forward_block=blocks[n + num_entries + lower],
+        forward_block=-blocks[n + num_entries + lower],
         backward_start=net.start.copy(),
         backward_column=net.column[upper],
-        backward_block=_products(blocks[owner[upper]], blocks[n + upper]),
+        backward_block=-_products(blocks[owner[upper]], blocks[n + upper]),
         diagonal=blocks[:n].copy(),
         **_tail(net, pattern, switches, blocks),
     )
@@ -70,19 +70,15 @@ def linearisation(
 
 def _branches(net: Network, branch_v: NDArray[np.float64], derivative: NDArray[np.float64]) -> dict[str, Any]:
     """Return the branches in the order of their earlier places; a current turns round with its voltage."""
-    n = len(net.start) - 1
     has_two = net.branch_to >= 0
     near = np.where(has_two, np.minimum(net.branch_from, net.branch_to), net.branch_from)
     far = np.where(has_two, np.maximum(net.branch_from, net.branch_to), -1)
     order = np.argsort(near, kind="stable")
-    is_far = np.zeros(n, dtype=np.bool_)
-    is_far[far[has_two]] = True
     curves, kind = np.unique(net.branch_curve[:, 1:], axis=0, return_inverse=True)
     direction = np.where(near == net.branch_from, 1.0, -1.0)[:, None]
     return {
-        "branch_start": np.searchsorted(near[order], np.arange(n + 1)),
+        "branch_near": near[order],
         "branch_far": far[order],
-        "is_far": is_far,
         "branch_item": net.branch_item[order],
         "branch_scale": net.branch_curve[order, 0],
         "branch_weight": (net.branch_share * net.branch_curve[:, 0])[order],

@@ -9,12 +9,17 @@ import numpy as np
 from numba import njit
 
 from gridray.physics.lanes import (
+    LANE,
     all_true,
+    empty_lanes,
+    get,
     less_product,
+    load,
     plus_product,
     power,
     select,
     square_root,
+    store,
 )
 
 if TYPE_CHECKING:
@@ -98,28 +103,29 @@ def lane_current(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _admittances(curve: NDArray[np.float64], m: int, square: Lane) -> tuple[Lane, Lane]:
+    c = 19 * m
     inverse = 1.0 / square
-    p0, p1, p2 = curve[m, 5], curve[m, 6], curve[m, 7]
-    q0, q1, q2 = curve[m, 12], curve[m, 13], curve[m, 14]
+    p0, p1, p2 = get(curve, c + 5), get(curve, c + 6), get(curve, c + 7)
+    q0, q1, q2 = get(curve, c + 12), get(curve, c + 13), get(curve, c + 14)
     if p1 == 0.0 and q1 == 0.0:
         y_p, y_q = plus_product(p0, p2, inverse), plus_product(q0, q2, inverse)
     else:
         r = square_root(inverse)
         y_p = plus_product(plus_product(p0, p1, r), p2, inverse)
         y_q = plus_product(plus_product(q0, q1, r), q2, inverse)
-    if curve[m, 8] != 0.0:
-        y_p = y_p + power(square, 0.5 * curve[m, 8] - 1.0)
-    if curve[m, 15] != 0.0:
-        y_q = y_q + power(square, 0.5 * curve[m, 15] - 1.0)
+    if get(curve, c + 8) != 0.0:
+        y_p = y_p + power(square, 0.5 * get(curve, c + 8) - 1.0)
+    if get(curve, c + 15) != 0.0:
+        y_q = y_q + power(square, 0.5 * get(curve, c + 15) - 1.0)
     # Limits are compared squared; one below zero is none.
-    v_min, v_max = curve[m, 3] * abs(curve[m, 3]), curve[m, 4] * curve[m, 4]
+    v_min, v_max = get(curve, c + 3) * abs(get(curve, c + 3)), get(curve, c + 4) * get(curve, c + 4)
     if all_true(square > v_min) and all_true(square <= v_max):
         return y_p, y_q
     r = square_root(inverse)
-    v_low, v_cut = curve[m, 1] * abs(curve[m, 1]), curve[m, 2] * abs(curve[m, 2])
-    y_p, y_q = select(square > v_max, curve[m, 11], y_p), select(square > v_max, curve[m, 18], y_q)
-    y_p = select(square <= v_min, plus_product(curve[m, 10], curve[m, 9], r), y_p)
-    y_q = select(square <= v_min, plus_product(curve[m, 17], curve[m, 16], r), y_q)
+    v_low, v_cut = get(curve, c + 1) * abs(get(curve, c + 1)), get(curve, c + 2) * abs(get(curve, c + 2))
+    y_p, y_q = select(square > v_max, get(curve, c + 11), y_p), select(square > v_max, get(curve, c + 18), y_q)
+    y_p = select(square <= v_min, plus_product(get(curve, c + 10), get(curve, c + 9), r), y_p)
+    y_q = select(square <= v_min, plus_product(get(curve, c + 17), get(curve, c + 16), r), y_q)
     y_p, y_q = select(square <= v_cut, 0.0, y_p), select(square <= v_cut, 0.0, y_q)
     return select(square <= v_low, 1.0, y_p), select(square <= v_low, 1.0, y_q)
 
@@ -166,3 +172,72 @@ def total_powers(
                 across -= complex(v[j, 0, e], v[j, 1, e])
             total[e] += across * current[m, e].conjugate()
     return items, rest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def drawn_powers(
+    net: Network,
+    items: tuple[NDArray[np.float64], NDArray[np.float64]],
+    capacitors: NDArray[np.float64],
+    v: NDArray[np.float64],
+) -> NDArray[np.complex128]:
+    """Return the power drawn by loads and generators, and by capacitors, complex128 [2, E], in units of the items'.
+
+    As `branch_currents` and `total_powers` one after the other, a lane of environments at a time.
+
+    Args:
+        net: the feeder.
+        items: active and reactive power at rated voltage, [num_items, E] each.
+        capacitors: reactive power likewise, [num_capacitors, E].
+        v: voltages, pu, [N, 2, E].
+    """
+    num_items, num_envs = items[0].shape[0], v.shape[2]
+    drawn = np.empty((2, num_envs), dtype=np.complex128)
+    lane, total = empty_lanes(4), empty_lanes(4)
+    for first in range(0, num_envs, LANE):
+        for row in range(4):
+            store(total, row, 0.0)
+        for m in range(net.branch_from.size):
+            item = net.branch_item[m]
+            _load_branch_lane(net, m, v, first, lane)
+            if item < num_items:
+                _load_rows(items[0][item], items[1][item], first, lane)
+            else:
+                _load_rows(capacitors[item - num_items], capacitors[item - num_items], first, lane)
+                store(lane, 2, 0.0)
+            weight = net.branch_share[m] * net.branch_curve[m, 0]
+            vr, vi = load(lane, 0), load(lane, 1)
+            p, q = load(lane, 2) * weight, load(lane, 3) * weight
+            re, im = lane_current(net.branch_curve, m, net.branch_curve[m, 0], p, q, vr, vi)
+            row = 0 if item < num_items else 2
+            store(total, row, plus_product(plus_product(load(total, row), vr, re), vi, im))
+            store(total, row + 1, less_product(plus_product(load(total, row + 1), vi, re), vr, im))
+        for e in range(min(LANE, num_envs - first)):
+            drawn[0, first + e] = complex(total[0, e], total[1, e])
+            drawn[1, first + e] = complex(total[2, e], total[3, e])
+    return drawn
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _load_branch_lane(net: Network, m: int, v: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
+    """Put the voltage across branch m into the first two rows."""
+    i, j = net.branch_from[m], net.branch_to[m]
+    _load_rows(v[i, 0], v[i, 1], first, lane)
+    store(lane, 0, load(lane, 2))
+    store(lane, 1, load(lane, 3))
+    if j >= 0:
+        _load_rows(v[j, 0], v[j, 1], first, lane)
+        store(lane, 0, load(lane, 0) - load(lane, 2))
+        store(lane, 1, load(lane, 1) - load(lane, 3))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _load_rows(a: NDArray[np.float64], b: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
+    """Put a lane of two rows [E] into the last two rows, the last environment repeated."""
+    if first + LANE <= a.size:
+        for e in range(LANE):
+            lane[2, e], lane[3, e] = a[first + e], b[first + e]
+    else:
+        for e in range(LANE):
+            k = min(first + e, a.size - 1)
+            lane[2, e], lane[3, e] = a[k], b[k]

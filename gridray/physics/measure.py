@@ -1,5 +1,6 @@
 """Quantities read off a solved state."""
 
+# mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from gridray.physics.compiled import KW_PER_PU, CompiledFeeder
-from gridray.physics.loads import branch_currents, total_powers
+from gridray.physics.loads import branch_currents, drawn_powers
 from gridray.physics.state import STATUSES, GridState
 
 if TYPE_CHECKING:
@@ -37,12 +39,15 @@ class PowerFlow:
     @cached_property
     def voltage(self) -> NDArray[np.complex128]:
         """Node voltages, V, complex128 [E, num_nodes], in the order of grid.node_names."""
-        return np.ascontiguousarray(voltages(self.grid, self.state).T) * self.grid.node_base_v
+        volts = np.empty((len(self.converged), self.grid.num_nodes), dtype=np.complex128)
+        _read_volts(self.state.v, self.grid.place, self.grid.node_base_v, volts)
+        return volts
 
     @cached_property
     def vmag_pu(self) -> NDArray[np.float64]:
         """Voltage magnitudes over the nodes' line-to-neutral bases, float64 [E, num_nodes]."""
-        magnitude: NDArray[np.float64] = np.abs(voltages(self.grid, self.state)).T
+        magnitude = np.empty((len(self.converged), self.grid.num_nodes))
+        _read_magnitudes(self.state.v, self.grid.place, magnitude)
         return magnitude
 
     @property
@@ -77,8 +82,16 @@ class PowerFlow:
 
 def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     """Return node voltages, pu, complex128 [num_nodes, E], in the order of node_names."""
+    result = np.empty((grid.num_nodes, state.v.shape[2]), dtype=np.complex128)
     v = state.v[grid.place]
-    result: NDArray[np.complex128] = v[:, 0] + 1j * v[:, 1]
+    result.real, result.imag = v[:, 0], v[:, 1]
+    return result
+
+
+def magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
+    """Return voltage magnitudes, pu, float64 [num_nodes, E], in the order of node_names."""
+    result = np.empty((grid.num_nodes, state.v.shape[2]))
+    _magnitudes(state.v, grid.place, result)
     return result
 
 
@@ -86,7 +99,12 @@ def source_power(
     grid: CompiledFeeder, v: NDArray[np.complex128], source_pu: NDArray[np.float64]
 ) -> NDArray[np.complex128]:
     """Return the power that the source feeds in, kW + j kvar, [E]; v from `voltages`."""
-    terminal = v[grid.source_node]
+    return _terminal_power(grid, v[grid.source_node], source_pu)
+
+
+def _terminal_power(
+    grid: CompiledFeeder, terminal: NDArray[np.complex128], source_pu: NDArray[np.float64]
+) -> NDArray[np.complex128]:
     current = (grid.source_y[:, :, None] * (grid.source_e[:, None] * source_pu - terminal)).sum(axis=1)
     result: NDArray[np.complex128] = (terminal * current.conj()).sum(axis=0) * KW_PER_PU
     return result
@@ -102,9 +120,11 @@ def branch_powers(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex1
 
 def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
     """Return source, load and loss power; the losses are what does not arrive, capacitors' kvar counted as supply."""
-    source = source_power(grid, voltages(grid, state), state.source_pu)
-    items, capacitors = total_powers(grid.network, _currents(grid, state), state.v, len(state.items_kw))
-    return PowerBalance(source, items * KW_PER_PU, source - (items + capacitors) * KW_PER_PU)
+    terminal = state.v[grid.place[grid.source_node]]
+    source = _terminal_power(grid, terminal[:, 0] + 1j * terminal[:, 1], state.source_pu)
+    capacitors_kvar = -grid.capacitor_kvar[:, None] * state.capacitor_states
+    items, capacitors = drawn_powers(grid.network, (state.items_kw, state.items_kvar), capacitors_kvar, state.v)
+    return PowerBalance(source, items, source - (items + capacitors))
 
 
 def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
@@ -127,3 +147,39 @@ def control_voltages(grid: CompiledFeeder, state: GridState, v: NDArray[np.compl
     seen = seen - np.where(sensing.node_to[:, None] >= 0, v[sensing.node_to] * sensing.volts_per_pu_to[:, None], 0.0)
     result: NDArray[np.float64] = np.abs(seen - drop)
     return result
+
+
+BLOCK = 16
+"""Environments read at once, so that what is written to stays in cache."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read_volts(
+    v: NDArray[np.float64], place: NDArray[np.int64], base_v: NDArray[np.float64], volts: NDArray[np.complex128]
+) -> None:
+    """Write voltages [N, 2, E] into rows of environments, V, [E, N]."""
+    for first in range(0, v.shape[2], BLOCK):
+        for k in range(place.size):
+            row, base = place[k], base_v[k]
+            for e in range(first, min(first + BLOCK, v.shape[2])):
+                volts[e, k] = complex(v[row, 0, e] * base, v[row, 1, e] * base)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _read_magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
+    """Write magnitudes of voltages [N, 2, E] into rows of environments, pu, [E, N]."""
+    for first in range(0, v.shape[2], BLOCK):
+        for k in range(place.size):
+            row = place[k]
+            for e in range(first, min(first + BLOCK, v.shape[2])):
+                re, im = v[row, 0, e], v[row, 1, e]
+                magnitude[e, k] = np.sqrt(re * re + im * im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
+    """Write magnitudes of voltages [N, 2, E] in the order of the nodes, pu, [N, E]."""
+    for k in range(place.size):
+        re, im, to = v[place[k], 0], v[place[k], 1], magnitude[k]
+        for e in range(to.size):
+            to[e] = np.sqrt(re[e] * re[e] + im[e] * im[e])

@@ -67,15 +67,15 @@ class Chord(NamedTuple):
     regulators' terminals, whose part of the matrix each environment factorises for its own taps.
 
     num_passive, first_tail: int64 scalars.
-    branch_start: int64 [N + 1], branches in the order of the earlier place that they hang on, and its first branch.
-    branch_far: int64 [B], the later place, -1 for ground; is_far: bool [N], whether a place is one.
+    branch_near, branch_far: int64 [B], the earlier place that a branch hangs on, in whose order they are, and the
+    later one, -1 for ground.
     branch_item: int64 [B]; branch_scale, branch_weight: float64 [B], 1/base^2, and that times the share of the item.
     branch_curve: int64 [B], row of curves; curves: float64 [., 19], the different ones.
     branch_v: float64 [B, 2], voltage across each branch at typical load, pu.
     derivative: float64 [B, 4], d current / d voltage of each branch there, pu.
     rhs: float64 [N, 2], the source's current after the elimination of the passive places, pu.
-    forward_start: int64 [N + 1], forward_column: int64, forward_block: float64 [., 4]; rows of L.
-    backward_start: int64 [N + 1], backward_column: int64, backward_block: float64 [., 4]; rows of D^-1 U.
+    forward_start: int64 [N + 1], forward_column: int64, forward_block: float64 [., 4]; rows of -L.
+    backward_start: int64 [N + 1], backward_column: int64, backward_block: float64 [., 4]; rows of -D^-1 U.
     diagonal: float64 [N, 4], D^-1.
     tail_start, tail_column, tail_target: int64, elimination pattern of the tail.
     tail_blocks: float64 [num_tail_blocks, 4], its matrix without the tap's terms.
@@ -84,9 +84,8 @@ class Chord(NamedTuple):
 
     num_passive: int
     first_tail: int
-    branch_start: NDArray[np.int64]
+    branch_near: NDArray[np.int64]
     branch_far: NDArray[np.int64]
-    is_far: NDArray[np.bool_]
     branch_item: NDArray[np.int64]
     branch_scale: NDArray[np.float64]
     branch_weight: NDArray[np.float64]
