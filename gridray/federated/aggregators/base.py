@@ -10,19 +10,46 @@ from numpy.typing import NDArray
 from gridray.federated.updates import ClientUpdate, Weights
 
 State = Mapping[str, NDArray[Any]]
+
+
+class Aggregate(NamedTuple):
+    """Outcome of a server step.
+
+    weights: new global weights.
+    state: what the aggregator keeps until the next round; it is saved with the round.
+    report: name -> scalar that the round's record shows, such as the effective number of clients.
+    """
+
+    weights: dict[str, NDArray[Any]]
+    state: dict[str, NDArray[Any]]
+    report: dict[str, float]
+
+
 InitFunction = Callable[[Weights], dict[str, NDArray[Any]]]
-UpdateFunction = Callable[
-    [State, Weights, Sequence[ClientUpdate]], tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]
-]
+UpdateFunction = Callable[[State, Weights, Sequence[ClientUpdate]], Aggregate]
 
 
 class Aggregator(NamedTuple):
     """Server step over weight dicts.
 
     init: global weights -> state, a dict of arrays that is kept between rounds and saved with them.
-    update: (state, global weights, updates of the round) -> (new global weights, new state). Pure, and independent
-        of the order of the updates.
+    update: (state, global weights, updates of the round) -> what they become. Pure, and independent of the order of the
+        updates.
+    min_updates: updates that a round needs, or the rule promises nothing.
+    max_staleness: rounds by which an update may be behind; above 0 only for rules that count staleness.
+    needs_value: whether updates must carry a value report.
+    has_controls: whether clients correct their gradients by control variates and send how these changed.
     """
 
     init: InitFunction
     update: UpdateFunction
+    min_updates: int = 1
+    max_staleness: int = 0
+    needs_value: bool = False
+    has_controls: bool = False
+
+
+def no_state(weights: Weights) -> dict[str, NDArray[Any]]:
+    """Return the state of a rule that keeps none."""
+    del weights
+    return {}

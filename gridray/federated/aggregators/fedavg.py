@@ -5,41 +5,37 @@ McMahan et al., "Communication-efficient learning of deep networks from decentra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gridray.federated.aggregators.base import Aggregator, State
+from gridray.federated.aggregators.base import Aggregate, Aggregator, State, no_state
+from gridray.federated.aggregators.stacking import stacked, unstacked, weighted_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from gridray.federated.updates import ClientUpdate, Weights
 
 
-def fedavg() -> Aggregator:
-    """Return the sample-weighted mean; it keeps no state."""
-    return Aggregator(init=_init, update=_update)
+@dataclass(frozen=True, kw_only=True)
+class FedAvgConfig:
+    """Settings of FedAvg.
+
+    count_by: whether clients count by their samples or all the same.
+    """
+
+    count_by: Literal["samples", "clients"] = "samples"
 
 
-def _init(weights: Weights) -> dict[str, NDArray[Any]]:
-    del weights
-    return {}
+def fedavg(config: FedAvgConfig) -> Aggregator:
+    """Return the mean; it keeps no state."""
 
+    def update(state: State, weights: Weights, updates: Sequence[ClientUpdate]) -> Aggregate:
+        _, rows, shares = stacked(weights, updates)
+        if config.count_by == "clients":
+            shares = np.full(len(rows), 1.0 / len(rows))
+        return Aggregate(unstacked(weighted_mean(rows, shares), weights), dict(state), {})
 
-def _update(
-    state: State, weights: Weights, updates: Sequence[ClientUpdate]
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    ordered = sorted(updates, key=lambda update: update.client)
-    total = sum(update.num_samples for update in ordered)
-    mean = {}
-    for name, current in weights.items():
-        # Differences to the first client are averaged, so that equal updates give exactly that update back.
-        first = ordered[0].weights[name].astype(np.float64)
-        shift = np.zeros_like(first)
-        for update in ordered[1:]:
-            shift += (update.num_samples / total) * (update.weights[name] - first)
-        mean[name] = np.asarray(first + shift, dtype=current.dtype)
-    return mean, dict(state)
+    return Aggregator(init=no_state, update=update)

@@ -1,0 +1,1 @@
+"""The client's part of each federated algorithm, one per file."""
