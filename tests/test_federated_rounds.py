@@ -34,7 +34,7 @@ from gridray.federated.federate import federate
 from gridray.federated.membership import client_spec, initial_learner, round_rules
 from gridray.federated.rounds import run_round, start_federation
 from gridray.federated.sites import RayActors
-from gridray.federated.updates import digest
+from gridray.federated.updates import Broadcast, digest
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def test_identical_clients_train_as_one(config: FederateConfig, tmp_path: Path) 
     expected = federate(alone, tmp_path / "one", use_ray=False)
     client = UtilityClient(client_spec(alone, alone.clients[0], tmp_path / "copy"))
     descriptions = {"north": client.describe()}
-    rules = replace(round_rules(alone, descriptions), clients=NAMES, min_clients=3)
+    rules = replace(round_rules(alone, descriptions), clients=NAMES, num_samples={}, min_clients=3)
     start = initial_learner(alone, descriptions, {"north": client.moments()}).get_weights()
     coordinator = Coordinator(rules, start, tmp_path / "rounds")
     for index in range(alone.rounds):
-        update = client.fit(index, coordinator.weights())
+        update = client.fit(coordinator.broadcast())
         assert [coordinator.receive(name, replace(update, client=name)) for name in NAMES] == [None] * 3
         assert coordinator.close_round({}).weights_sha256 == expected.history[index].weights_sha256
 
@@ -207,7 +207,7 @@ def test_restarted_client_goes_on_and_a_late_or_dead_one_misses_the_round(
     assert run_round(federation) == expected.history[1]
 
     south.__ray_call__.remote(lambda _: time.sleep(60.0))
-    record = run_round(federation._replace(sites=RayActors(timeout_s=5.0)))
+    record = run_round(replace(federation, sites=RayActors(timeout_s=5.0)))
     assert set(record.num_samples) == {"east", "north"}
     assert record.absent == {"south": "no update within 5 s"}
 
@@ -231,7 +231,7 @@ def test_client_opens_no_dataset_but_its_own(config: FederateConfig, datasets: d
     with watched(datasets) as opened:
         client = UtilityClient(client_spec(alone, alone.clients[0], tmp_path))
         learner = initial_learner(alone, {"north": client.describe()}, {"north": client.moments()})
-        client.fit(0, learner.get_weights())
+        client.fit(Broadcast(round=0, weights=learner.get_weights()))
         assert opened() == {"north"}
         OfflineDataset.open(datasets["south"])
         assert opened() == {"north", "south"}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch.nn import Parameter
 
     from gridray.algorithms.policy import LearnedPolicy
 
 Weights = dict[str, NDArray[Any]]
+GradientTerm: TypeAlias = "Callable[[Mapping[str, Parameter]], None]"
+"""Changes the gradients of parameters, given by weight name, in place."""
 BATCH_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 TRAINING_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds")
 """What every algorithm reads; the value of the state after a truncation counts in full."""
@@ -88,6 +92,22 @@ class Learner(Protocol):
 
     def set_training_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take the state that `get_training_state` returned."""
+        ...
+
+    def reset_optimiser(self) -> None:
+        """Forget the optimiser's moments; the count of updates goes on."""
+        ...
+
+    def set_gradient_terms(self, terms: Sequence[GradientTerm]) -> None:
+        """Change gradients before every step, in this order; replaces what was set before."""
+        ...
+
+    def state_values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the present critics think the policy gets from raw observations [n, observation_size], [n].
+
+        Raises:
+            GridRayError: the algorithm has no critics.
+        """
         ...
 
     def policy(self) -> LearnedPolicy:

@@ -14,12 +14,12 @@ from gridray.algorithms.policy import LearnedPolicy
 from gridray.errors import GridRayError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gridray.algorithms.actors import Actor
-    from gridray.algorithms.base import Normaliser, Weights
+    from gridray.algorithms.base import GradientTerm, Normaliser, Weights
     from gridray.algorithms.networks import Normalisation
     from gridray.algorithms.settings import NetworkSettings
 
@@ -48,6 +48,10 @@ class Networks(nn.Module):
 
     def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
         """Return named scalar losses; their sum is minimised, and no network gets gradients from two of them."""
+        raise NotImplementedError
+
+    def state_values(self, observations: Tensor) -> Tensor:
+        """Return the values [n] of raw observations under the present policy; of two critics, the lower."""
         raise NotImplementedError
 
     def actor_rate(self, num_updates: int) -> float:
@@ -86,6 +90,8 @@ class GradientLearner:
         self._optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
         self._generator = torch.Generator(settings.device).manual_seed(seed)
         self._num_updates = 0
+        self._parameters = dict(networks.named_parameters())
+        self._gradient_terms: tuple[GradientTerm, ...] = ()
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Take one gradient step; see `Learner.update`."""
@@ -103,6 +109,8 @@ class GradientLearner:
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
         stacked.sum().backward()  # type: ignore[no-untyped-call]
+        for term in self._gradient_terms:
+            term(self._parameters)
         if self._settings.max_grad_norm is not None:
             for group in self._groups:
                 nn.utils.clip_grad_norm_(group, self._settings.max_grad_norm)
@@ -152,6 +160,24 @@ class GradientLearner:
                 arrays = {key: torch.tensor(state[f"{key}.{name}"], device=self._device) for key in _MOMENTS}
                 arrays["step"] = arrays["step"].reshape(())
                 self._optimiser.state[parameter] = arrays
+
+    def reset_optimiser(self) -> None:
+        """Forget Adam's moments."""
+        self._optimiser.state.clear()
+
+    def set_gradient_terms(self, terms: Sequence[GradientTerm]) -> None:
+        """Call these on the parameters between the gradients' computation and each step."""
+        self._gradient_terms = tuple(terms)
+
+    def state_values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the values of observations; see `Learner.state_values`."""
+        try:
+            with torch.no_grad():
+                values = self._networks.state_values(torch.as_tensor(observations).to(self._device))
+        except NotImplementedError as error:
+            raise GridRayError(f"Algorithm {self.name!r} has no critics: what needs values takes another") from error
+        found: NDArray[np.float32] = values.cpu().numpy()
+        return found
 
     def policy(self) -> LearnedPolicy:
         """Return the greedy policy of the present weights."""

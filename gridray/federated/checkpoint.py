@@ -37,16 +37,27 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the state after a round into folder, and delete all but the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the state after a round into folder, and delete all but the last two.
+
+    Raises:
+        FederationError: the disk is full or cannot be written; the checkpoints that were there stay.
+    """
     target = folder / f"round-{checkpoint.round:06d}"
     aside = folder / f".partial-{target.name}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    save_file(checkpoint.arrays, aside / _ARRAYS)
-    (aside / _VALUES).write_text(json.dumps(checkpoint.values, indent=1, sort_keys=True), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        save_file(checkpoint.arrays, aside / _ARRAYS)
+        (aside / _VALUES).write_text(json.dumps(checkpoint.values, indent=1, sort_keys=True), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        message = (
+            f"Checkpoint {target} cannot be written ({error}): make room and run again to go on from the one before"
+        )
+        raise FederationError(message) from error
     for old in _rounds(folder)[:-_NUM_KEPT]:
         shutil.rmtree(folder / f"round-{old:06d}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridray.algorithms.base import BATCH_COLUMNS
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.bundle import save_bundle
 from gridray.datasets.dataset import OfflineDataset
+from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
+from gridray.federated.local.config import LocalConfig
+from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.moments import Moments, moments
-from gridray.federated.updates import ClientUpdate, Weights
+from gridray.federated.sharing import Sharing
+from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport
+from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gridray.algorithms.base import Learner
+    from gridray.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +34,12 @@ class ClientSpec:
     """What a client needs to know.
 
     dataset: directory of its own offline dataset, the only data it opens.
-    folder: where it keeps its optimiser state between rounds; never sent.
+    folder: where it keeps what is its own between rounds; never sent.
     learner: configuration of the algorithm.
+    local_updates, local_epochs: gradient steps of a round, or passes over its data instead.
+    sharing: which weights it sends; it sends no others, whatever it is asked for.
+    shared_metrics: metrics that it sends; none: all.
+    sends_value: whether it reports what it thinks its policy is worth.
     """
 
     name: str
@@ -38,8 +47,13 @@ class ClientSpec:
     folder: Path
     algorithm: str
     learner: dict[str, Any]
+    local: LocalConfig
     local_updates: int
+    local_epochs: float | None
     batch_size: int
+    sharing: Sharing
+    shared_metrics: tuple[str, ...] | None
+    sends_value: bool
     seed: int
 
 
@@ -64,8 +78,9 @@ class ClientDescription:
 class UtilityClient:
     """One utility of a federation; a plain object here, an actor where it is spawned.
 
-    The optimiser's state stays with the client from round to round, as in plain training, and is kept in the client's
-    folder, so that a client that was restarted goes on bit for bit. Global weights replace its weights every round.
+    What is its own (optimiser's state, networks that are not shared, control variates) stays with the client from round
+    to round, as in plain training, and is kept in the client's folder, so that a client that was restarted goes on bit
+    for bit. Global weights replace its shared weights every round.
     """
 
     def __init__(self, spec: ClientSpec) -> None:
@@ -97,28 +112,49 @@ class UtilityClient:
             "terminateds": moments(columns["terminateds"][:, None]),
         }
 
-    def fit(self, round_index: int, weights: Weights) -> ClientUpdate:
-        """Train local_updates steps from the global weights.
+    def fit(self, broadcast: Broadcast) -> ClientUpdate:
+        """Train a round from the global weights.
 
         Batches are drawn with replacement by a generator of (seed, client, round), so a round can be repeated.
+
+        Raises:
+            FederationError: the client's folder cannot be written; what it held stays.
         """
-        self._restore_state(round_index)
-        self._learner.set_weights(weights)
-        rng = round_rng(self._spec.seed, self._spec.name, round_index)
-        totals: defaultdict[str, float] = defaultdict(float)
-        for _ in range(self._spec.local_updates):
-            rows = rng.integers(self._dataset.num_transitions, size=self._spec.batch_size)
-            batch = {name: column[rows] for name, column in self._columns.items()}
-            for name, value in self._learner.update(batch).items():
-                totals[name] += value
-        self._save_state(round_index)
+        self._restore(broadcast.round)
+        metrics = self._training.train(broadcast, round_rng(self._spec.seed, self._spec.name, broadcast.round))
+        save(self._spec.folder, Checkpoint(broadcast.round, self._training.get_state(), {}))
+        self._last_round = broadcast.round
+        weights = self._training.weights()
         return ClientUpdate(
             client=self._spec.name,
-            round=round_index,
+            round=broadcast.round,
             num_samples=self._dataset.num_transitions,
-            weights=self._learner.get_weights(),
-            metrics={name: total / self._spec.local_updates for name, total in totals.items()},
+            weights={name: weights[name] for name in self._spec.sharing.sent(weights)},
+            controls=self._training.control_change(),
+            metrics=self._agreed(metrics),
+            value=self._training.value() if self._spec.sends_value else None,
         )
+
+    def evaluate(self, broadcast: Broadcast, num_days: int) -> EvaluationReport:
+        """Run the policy that this client would use on num_days of its own held-out days; nothing is trained."""
+        self._restore(broadcast.round)
+        self._training.take(broadcast)
+        task = self._task("held_out")
+        days = held_out_days(task, num_days)
+        table = evaluate_policy(self._training.learner().policy(), task, days=days, seed=self._spec.seed)
+        means = {name: float(getattr(table, name).mean()) for name in ("returns", "violation_share", "losses_kwh")}
+        return EvaluationReport(
+            client=self._spec.name, round=broadcast.round, num_days=len(days), metrics=self._agreed(means)
+        )
+
+    def save_policy(self, broadcast: Broadcast) -> Path:
+        """Write this client's own policy, global weights and what it kept, into its folder; it is not sent."""
+        self._restore(broadcast.round)
+        self._training.take(broadcast)
+        path = self._spec.folder / "policy"
+        provenance = {"kind": "personal", "client": self._spec.name, "rounds": broadcast.round}
+        save_bundle(path, learner=self._training.learner(), task=self._task("train"), provenance=provenance)
+        return path
 
     @cached_property
     def _dataset(self) -> OfflineDataset:
@@ -129,26 +165,40 @@ class UtilityClient:
         return self._dataset.load(list(BATCH_COLUMNS))
 
     @cached_property
-    def _learner(self) -> Learner:
-        return make_learner(
-            self._spec.algorithm,
-            observation_size=len(self._dataset.card.observation_names),
-            action_size=len(self._dataset.card.action_names),
-            config=self._spec.learner,
-            seed=self._spec.seed,
+    def _training(self) -> LocalTraining:
+        spec = self._spec
+        num_updates = spec.local_updates
+        if spec.local_epochs is not None:
+            num_updates = math.ceil(spec.local_epochs * self._dataset.num_transitions / spec.batch_size)
+        return LocalTraining(
+            TrainingSpec(
+                algorithm=spec.algorithm,
+                learner=spec.learner,
+                local=spec.local,
+                observation_size=len(self._dataset.card.observation_names),
+                action_size=len(self._dataset.card.action_names),
+                num_updates=num_updates,
+                batch_size=spec.batch_size,
+                seed=spec.seed,
+            ),
+            self._columns,
         )
 
-    def _restore_state(self, round_index: int) -> None:
+    def _task(self, days: str) -> Task:
+        card = self._dataset.card
+        return make_task(card.task, dict(card.task_config) | {"days": days})
+
+    def _agreed(self, metrics: dict[str, float]) -> dict[str, float]:
+        allowed = self._spec.shared_metrics
+        return {name: value for name, value in metrics.items() if allowed is None or name in allowed}
+
+    def _restore(self, round_index: int) -> None:
         if self._last_round is not None and self._last_round < round_index:
             return
         # A restarted client, or a round that is repeated: only what was saved before this round counts.
-        self.__dict__.pop("_learner", None)
+        self.__dict__.pop("_training", None)
         if checkpoint := load_latest(self._spec.folder, before=round_index):
-            self._learner.set_training_state(checkpoint.arrays)
-
-    def _save_state(self, round_index: int) -> None:
-        save(self._spec.folder, Checkpoint(round_index, self._learner.get_training_state(), {}))
-        self._last_round = round_index
+            self._training.set_state(checkpoint.arrays)
 
 
 def round_rng(seed: int, client: str, round_index: int) -> np.random.Generator:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gridray.errors import FederationError
-from gridray.federated.aggregators.registry import make_aggregator
+from gridray.federated.aggregators.scaffold import CONTROL
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
-from gridray.federated.updates import ClientUpdate, Weights, check_update, digest
+from gridray.federated.sharing import Sharing
+from gridray.federated.updates import (
+    Broadcast,
+    ClientUpdate,
+    EvaluationReport,
+    Expected,
+    Weights,
+    check_report,
+    check_update,
+    digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,18 +28,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class LostUpdatesError(FederationError):
+    """The coordinator was started anew and has lost what an earlier one accepted: the round has to be repeated."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundRules:
     """What holds in every round.
 
     clients: names that may send updates.
+    num_samples: client -> transitions it said it has; an update may not claim others.
     min_clients: updates needed to close a round.
     max_update_bytes: largest update accepted, bytes.
     run_digest: identifies the run; a checkpoint of another run is refused.
     """
 
-    aggregator: str
+    sharing: Sharing
     clients: tuple[str, ...]
+    num_samples: dict[str, int] = field(default_factory=dict)
     min_clients: int
     max_update_bytes: int
     run_digest: str
@@ -38,8 +55,10 @@ class RoundRules:
 class RoundRecord:
     """One line of the history.
 
-    num_samples, metrics: by name of the clients whose updates entered the mean.
+    num_samples, metrics: by name of the clients whose updates entered the aggregate.
     absent: client name -> why its update did not.
+    report: what the rules of the network groups say about the round, such as `actor.effective_clients`.
+    evaluation: client name -> metrics on its held-out days of the weights that the round started from, if asked for.
     weights_sha256: digest of the global weights after the round.
     """
 
@@ -47,6 +66,8 @@ class RoundRecord:
     num_samples: dict[str, int]
     metrics: dict[str, dict[str, float]]
     absent: dict[str, str]
+    report: dict[str, float]
+    evaluation: dict[str, dict[str, float]]
     weights_sha256: str
 
 
@@ -59,13 +80,18 @@ class Coordinator:
         Raises:
             FederationError: the checkpoint belongs to another run.
         """
+        names = rules.sharing.broadcast(initial)
         self._rules = rules
         self._folder = folder
-        self._aggregator = make_aggregator(rules.aggregator)
-        self._weights: dict[str, NDArray[Any]] = dict(initial)
-        self._state = self._aggregator.init(initial)
+        self._aggregator = rules.sharing.aggregator(len(rules.clients))
+        self._sent = rules.sharing.sent(names)
+        self._controlled = rules.sharing.controlled(names, len(rules.clients))
+        self._weights: dict[str, NDArray[Any]] = {name: initial[name] for name in names}
+        self._state = self._aggregator.init(self._shared())
         self._history: list[RoundRecord] = []
         self._updates: dict[str, ClientUpdate] = {}
+        self._evaluation: dict[str, dict[str, float]] = {}
+        self._token = secrets.token_hex(8)
         if checkpoint := load_latest(folder):
             self._restore(checkpoint)
 
@@ -77,33 +103,54 @@ class Coordinator:
         """Return the global weights that the open round starts from."""
         return self._weights
 
+    def broadcast(self) -> Broadcast:
+        """Return what clients need for the open round."""
+        return Broadcast(round=len(self._history), weights=self._weights, controls=self._controls())
+
+    def open_round(self) -> str:
+        """Begin the open round anew, without what came in for it; return a token of this coordinator's life."""
+        self._updates, self._evaluation = {}, {}
+        return self._token
+
     def receive(self, client: str, update: ClientUpdate) -> str | None:
         """Take a client's update for the open round; return why it was refused, or None."""
-        if client not in self._rules.clients:
-            return f"Client {client!r} is not a member: members are {', '.join(self._rules.clients)}"
         try:
-            check_update(
-                update,
-                self._weights,
-                round_index=len(self._history),
-                client=client,
-                max_bytes=self._rules.max_update_bytes,
-            )
+            self._check_member(client)
+            check_update(update, self._expected(), client=client)
+            self._check_known(client, update)
         except FederationError as error:
             return str(error)
         self._updates[client] = update
         return None
 
-    def close_round(self, absent: Mapping[str, str]) -> RoundRecord:
+    def receive_report(self, client: str, report: EvaluationReport) -> str | None:
+        """Take a client's evaluation of the weights that the open round starts from; return why it was refused."""
+        try:
+            self._check_member(client)
+            check_report(report, round_index=len(self._history), client=client)
+        except FederationError as error:
+            return str(error)
+        self._evaluation[client] = dict(report.metrics)
+        return None
+
+    def evaluation(self) -> dict[str, dict[str, float]]:
+        """Return the metrics by client that came in for the weights that the open round starts from."""
+        return dict(sorted(self._evaluation.items()))
+
+    def close_round(self, absent: Mapping[str, str], token: str | None = None) -> RoundRecord:
         """Aggregate what arrived, save it, and open the next round.
 
         Args:
             absent: client name -> why there is no update of it.
+            token: what `open_round` gave; where it is given, a coordinator of another life refuses.
 
         Raises:
-            FederationError: fewer updates arrived than the quorum asks for.
+            LostUpdatesError: this coordinator was started after the round had been opened.
+            FederationError: fewer updates arrived than the quorum asks for, or the round cannot be saved.
         """
         index = len(self._history)
+        if token not in {None, self._token}:
+            raise LostUpdatesError(f"Round {index} was opened by a coordinator that is no more: it has to be repeated")
         if len(self._updates) < self._rules.min_clients:
             reasons = "; ".join(f"{name}: {absent[name]}" for name in sorted(absent))
             raise FederationError(
@@ -111,24 +158,61 @@ class Coordinator:
                 f"{self._rules.min_clients} ({reasons}): bring the clients back and run again to go on from here"
             )
         updates = [self._updates[name] for name in sorted(self._updates)]
-        weights, state = self._aggregator.update(self._state, self._weights, updates)
+        joined, state, report = self._aggregator.update(self._state, self._shared(), updates)
+        weights = self._weights | joined
         record = RoundRecord(
             round=index,
             num_samples={update.client: update.num_samples for update in updates},
             metrics={update.client: dict(update.metrics) for update in updates},
             absent=dict(sorted(absent.items())),
+            report=report,
+            evaluation=self.evaluation(),
             weights_sha256=digest(weights),
         )
-        self._weights, self._state, self._updates = weights, state, {}
+        # A round counts when it is on disk: if it cannot be saved, nothing has changed.
+        self._save([*self._history, record], weights, state)
+        self._weights, self._state, self._updates, self._evaluation = weights, state, {}, {}
         self._history.append(record)
-        self._save()
         return record
 
-    def _save(self) -> None:
-        arrays = {f"weights/{name}": array for name, array in self._weights.items()}
-        arrays |= {f"state/{name}": array for name, array in self._state.items()}
-        values = {"run": self._rules.run_digest, "history": [asdict(record) for record in self._history]}
-        save(self._folder, Checkpoint(len(self._history) - 1, arrays, values))
+    def _shared(self) -> dict[str, NDArray[Any]]:
+        return {name: self._weights[name] for name in self._sent}
+
+    def _controls(self) -> dict[str, NDArray[Any]]:
+        arrays = {name.partition(CONTROL)[2]: array for name, array in self._state.items() if CONTROL in name}
+        return {name: arrays[name] for name in self._controlled}
+
+    def _expected(self) -> Expected:
+        index = len(self._history)
+        return Expected(
+            weights=self._shared(),
+            controls=self._controls(),
+            rounds=range(max(0, index - self._aggregator.max_staleness), index + 1),
+            max_bytes=self._rules.max_update_bytes,
+            has_value=self._aggregator.needs_value,
+        )
+
+    def _check_member(self, client: str) -> None:
+        if client not in self._rules.clients:
+            raise FederationError(f"Client {client!r} is not a member: members are {', '.join(self._rules.clients)}")
+
+    def _check_known(self, client: str, update: ClientUpdate) -> None:
+        if client in self._updates:
+            raise FederationError(f"Client {client!r} has sent its update of this round already: once is enough")
+        known = self._rules.num_samples.get(client, update.num_samples)
+        if update.num_samples != known:
+            raise FederationError(
+                f"Update of client {client!r} has num_samples {update.num_samples}, it said {known} before: "
+                "start a new run to change the data"
+            )
+
+    def _save(
+        self, history: list[RoundRecord], weights: dict[str, NDArray[Any]], state: dict[str, NDArray[Any]]
+    ) -> None:
+        arrays = {f"weights/{name}": array for name, array in weights.items()}
+        arrays |= {f"state/{name}": array for name, array in state.items()}
+        values = {"run": self._rules.run_digest, "history": [asdict(record) for record in history]}
+        save(self._folder, Checkpoint(len(history) - 1, arrays, values))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if checkpoint.values["run"] != self._rules.run_digest:
@@ -139,6 +223,6 @@ class Coordinator:
         self._history = [RoundRecord(**record) for record in checkpoint.values["history"]]
         arrays = checkpoint.arrays
         self._weights = {name: arrays[f"weights/{name}"] for name in self._weights}
-        self._state = {name: arrays[f"state/{name}"] for name in self._state}
+        self._state = {name[len("state/") :]: array for name, array in arrays.items() if name.startswith("state/")}
         if digest(self._weights) != self._history[-1].weights_sha256:
             raise FederationError(f"Checkpoint in {self._folder} has weights of another digest than its history says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -13,15 +14,19 @@ from numpy.typing import NDArray
 
 from gridray.algorithms.bundle import save_bundle
 from gridray.cluster.runtime import ray_session
+from gridray.federated.client import UtilityClient
 from gridray.federated.coordinator import RoundRecord
-from gridray.federated.rounds import Federation, run_round, start_federation
-from gridray.federated.sites import InProcess, RayActors, Sites
+from gridray.federated.rounds import Federation, evaluate_weights, run_round, start_federation
+from gridray.federated.sharing import TARGET
+from gridray.federated.sites import InProcess, PooledActors, RayActors, Sites
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from gridray.federated.config import FederateConfig
+
+Evaluation = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +35,13 @@ class FederationResult:
 
     bundle: directory of the policy bundle.
     history: one record per round.
+    evaluation: client name -> metrics of the final weights on its held-out days, where asked for.
     weights: final global weights, parameter name -> array.
     """
 
     bundle: Path
     history: tuple[RoundRecord, ...]
+    evaluation: Evaluation
     weights: dict[str, NDArray[Any]]
 
 
@@ -49,8 +56,8 @@ def federate(
 
     Args:
         config: the federation.
-        out: directory for the bundle (`policy/`), `history.json` and the state of each round; where it holds a
-            stopped run of the same configuration, that run is continued, with equal results.
+        out: directory for the bundle (`policy/`), `history.json`, `curves.csv` and the state of each round; where it
+            holds a stopped run of the same configuration, that run is continued, with equal results.
         on_progress: called after each round of this call.
         use_ray: run coordinator and clients as actors; otherwise all in this process, with equal results.
 
@@ -62,26 +69,105 @@ def federate(
     with ExitStack() as stack:
         if use_ray:
             stack.enter_context(ray_session())
-        sites: Sites = RayActors(config.timeout_s) if use_ray else InProcess()
+        sites = _sites(config, use_ray=use_ray)
         stack.callback(sites.stop)
         federation = start_federation(sites, config, out)
-        for _ in range(len(federation.history()), config.rounds):
-            record = run_round(federation)
+        history = list(federation.history())
+        while len(history) < config.rounds and not has_stalled(config, history):
+            history.append(run_round(federation))
             if on_progress is not None:
-                on_progress(record)
-        history = federation.history()
-        last = sites.value(sites.call(federation.coordinator, "weights"))
+                on_progress(history[-1])
+        federation.ask("open_round")
+        broadcast = sites.call(federation.coordinator, "broadcast")
+        evaluate_weights(federation, broadcast)
+        evaluation: Evaluation = federation.ask("evaluation")
+        _save_personal(federation, broadcast)
         # Arrays from Ray's object store are read-only and end with it.
-        weights = {name: np.array(array) for name, array in last.items()}
-    federation.learner.set_weights(weights)
+        weights = {name: np.array(array) for name, array in sites.value(broadcast).weights.items()}
+    federation.learner.set_weights(_whole(federation, weights))
+    _write(out, history, evaluation)
+    return FederationResult(
+        bundle=_save(config, out / "policy", federation, history),
+        history=tuple(history),
+        evaluation=evaluation,
+        weights=weights,
+    )
+
+
+def has_stalled(config: FederateConfig, history: Sequence[RoundRecord]) -> bool:
+    """Tell whether the mean return of all clients has not been better for as many evaluations as patience allows."""
+    patience = None if config.evaluation is None else config.evaluation.patience
+    means = [
+        float(np.mean([metrics["returns"] for metrics in record.evaluation.values() if "returns" in metrics]))
+        for record in history
+        if any("returns" in metrics for metrics in record.evaluation.values())
+    ]
+    if patience is None or len(means) <= patience:
+        return False
+    return max(means[-patience:]) <= max(means[:-patience])
+
+
+def learning_curves(history: Sequence[RoundRecord], evaluation: Evaluation) -> Iterator[tuple[int, str, str, float]]:
+    """Yield round, client, metric and value; `all` is the mean over clients, `rules` what the rules report."""
+    for record in history:
+        by_metric: dict[str, list[float]] = {}
+        for source in (record.metrics, _named("held_out", record.evaluation)):
+            for client, metrics in source.items():
+                for name, value in metrics.items():
+                    yield record.round, client, name, value
+                    by_metric.setdefault(name, []).append(value)
+        for name, values in by_metric.items():
+            yield record.round, "all", name, float(np.mean(values))
+        for name, value in record.report.items():
+            yield record.round, "rules", name, value
+    for client, metrics in _named("held_out", evaluation).items():
+        for name, value in metrics.items():
+            yield len(history), client, name, value
+
+
+def _named(prefix: str, evaluation: Evaluation) -> Evaluation:
+    return {
+        client: {f"{prefix}_{name}": value for name, value in metrics.items()} for client, metrics in evaluation.items()
+    }
+
+
+def _sites(config: FederateConfig, *, use_ray: bool) -> Sites:
+    if not use_ray:
+        return InProcess()
+    if config.simulation_actors is not None:
+        return PooledActors(config.timeout_s, config.simulation_actors, (UtilityClient,))
+    return RayActors(config.timeout_s)
+
+
+def _save_personal(federation: Federation, broadcast: Any) -> None:  # noqa: ANN401  # a ticket
+    """Let clients that have something of their own write their policies, where they are."""
+    config, sites = federation.config, federation.sites
+    if config.local.personal is not None or not config.sharing.is_whole(federation.learner.get_weights()):
+        idle = {name: client for name, client in federation.clients.items() if name not in federation.in_flight}
+        tickets = {name: sites.call(client, "save_policy", broadcast) for name, client in idle.items()}
+        sites.late(tickets)
+
+
+def _whole(federation: Federation, weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return all weights of a learner: what is not shared is as it was at the start, targets as what they go after."""
+    whole = federation.learner.get_weights() | weights
+    targets = [name for name in whole if name.startswith(TARGET) and name not in weights]
+    return whole | {name: whole[name.removeprefix(TARGET)] for name in targets}
+
+
+def _write(out: Path, history: Sequence[RoundRecord], evaluation: Evaluation) -> None:
     (out / "history.json").write_text(json.dumps([asdict(record) for record in history], indent=1), encoding="utf-8")
-    return FederationResult(bundle=_save(config, out / "policy", federation, history), history=history, weights=weights)
+    with (out / "curves.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("round", "client", "metric", "value"))
+        writer.writerows(learning_curves(history, evaluation))
 
 
-def _save(config: FederateConfig, path: Path, federation: Federation, history: tuple[RoundRecord, ...]) -> Path:
+def _save(config: FederateConfig, path: Path, federation: Federation, history: Sequence[RoundRecord]) -> Path:
     provenance = {
         "kind": "federated",
-        "aggregator": config.aggregator,
+        "rules": {group or "rest": asdict(rule) for group, rule in config.sharing.rules.items()},
+        "local": asdict(config.local),
         "algorithm": config.algorithm,
         "rounds": len(history),
         "local_updates": config.local_updates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gridray.algorithms.base import normaliser_of
@@ -24,15 +25,20 @@ _MIB = 2**20
 
 
 def client_spec(config: FederateConfig, client: ClientConfig, folder: Path) -> ClientSpec:
-    """Return what this client is told; folder is where it keeps its optimiser state."""
+    """Return what this client is told; folder is where it keeps what is its own."""
     return ClientSpec(
         name=client.name,
         dataset=client.dataset.absolute(),
         folder=folder,
         algorithm=config.algorithm,
-        learner=config.learner,
+        learner=config.learner | client.learner,
+        local=config.local,
         local_updates=config.local_updates,
+        local_epochs=config.local_epochs,
         batch_size=config.batch_size,
+        sharing=config.sharing,
+        shared_metrics=client.shared_metrics,
+        sends_value=config.sharing.aggregator(len(config.clients)).needs_value,
         seed=config.seed,
     )
 
@@ -60,6 +66,9 @@ def initial_learner(
         config: the federation.
         descriptions: what each client said about itself.
         moments: client name -> what `UtilityClient.moments` returned.
+
+    Raises:
+        ConfigError: a network group names no weight of the algorithm.
     """
     description = next(iter(descriptions.values()))
     learner = make_learner(
@@ -69,6 +78,7 @@ def initial_learner(
         config=config.learner,
         seed=config.seed,
     )
+    config.sharing.check(learner.get_weights())
     observations, rewards, terminations = (
         pool({name: parts[column] for name, parts in moments.items()}) for column in ("obs", "rewards", "terminateds")
     )
@@ -85,8 +95,9 @@ def initial_learner(
 def round_rules(config: FederateConfig, descriptions: Mapping[str, ClientDescription]) -> RoundRules:
     """Return what holds in every round of this federation."""
     return RoundRules(
-        aggregator=config.aggregator,
+        sharing=config.sharing,
         clients=tuple(sorted(descriptions)),
+        num_samples={name: description.num_samples for name, description in descriptions.items()},
         min_clients=config.quorum,
         max_update_bytes=int(config.max_update_mib * _MIB),
         run_digest=_run_digest(config, descriptions),
@@ -114,10 +125,15 @@ def _run_digest(config: FederateConfig, descriptions: Mapping[str, ClientDescrip
     """Digest all that decides the numbers: a run may be continued only where none of it changed."""
     decisive = {
         "algorithm": config.algorithm,
-        "learner": config.learner,
+        "learner": {client.name: config.learner | client.learner for client in config.clients},
+        "local": asdict(config.local),
         "local_updates": config.local_updates,
+        "local_epochs": config.local_epochs,
         "batch_size": config.batch_size,
-        "aggregator": config.aggregator,
+        "rules": {group: asdict(rule) for group, rule in config.sharing.rules.items()},
+        "clients_per_round": config.clients_per_round,
+        "away": {client.name: client.away for client in config.clients},
+        "asynchronous": None if config.asynchronous is None else asdict(config.asynchronous),
         "seed": config.seed,
         "data": {name: description.data_sha256 for name, description in descriptions.items()},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ from gridray.federated.aggregators.grouped import REST, group_of, grouped
 from gridray.federated.aggregators.registry import make_aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from gridray.federated.aggregators.base import Aggregator
 
@@ -52,32 +53,30 @@ class Sharing:
         averaged = self.target_networks == "average"
         return [name for name in names if self._rule(name) != LOCAL and (averaged or not name.startswith(TARGET))]
 
+    def is_whole(self, names: Iterable[str]) -> bool:
+        """Tell whether clients keep nothing that decides what a policy does: all but targets is broadcast."""
+        names = list(names)
+        kept = set(names) - set(self.broadcast(names))
+        return all(name.startswith(TARGET) for name in kept)
+
     def aggregator(self, num_clients: int) -> Aggregator:
         """Return the aggregator over all groups that are sent.
 
         Raises:
             ConfigError: a rule or setting does not exist.
         """
-        return grouped(
-            {
-                group: make_aggregator(choice.rule, choice.settings, num_clients=num_clients)
-                for group, choice in self.rules.items()
-                if choice.rule not in {FIXED, LOCAL}
-            }
-        )
+        rules = self._aggregators(num_clients)
+        if not rules:
+            raise ConfigError("No weight is sent, all are 'local' or 'fixed': give at least one group a rule")
+        return grouped(rules)
 
     def controlled(self, names: Iterable[str], num_clients: int) -> list[str]:
         """Return the names of the sent weights whose rule uses control variates."""
-        uses = {
-            group
-            for group, choice in self.rules.items()
-            if choice.rule not in {FIXED, LOCAL}
-            and make_aggregator(choice.rule, choice.settings, num_clients=num_clients).has_controls
-        }
+        uses = {group for group, rule in self._aggregators(num_clients).items() if rule.has_controls}
         return [name for name in self.sent(names) if group_of(name, self.rules) in uses]
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse groups that name nothing, and a federation that shares nothing.
+        """Refuse groups that name nothing.
 
         Raises:
             ConfigError: names the group and the networks there are.
@@ -87,8 +86,13 @@ class Sharing:
             if group != REST and not any(group_of(name, [group]) == group for name in names):
                 networks = ", ".join(sorted({name.partition(".")[0] for name in names}))
                 raise ConfigError(f"Group {group!r} names no weight: networks of this algorithm are {networks}")
-        if not self.sent(names):
-            raise ConfigError("No weight is sent, all are 'local' or 'fixed': give at least one group a rule")
+
+    def _aggregators(self, num_clients: int) -> dict[str, Aggregator]:
+        return {
+            group: make_aggregator(choice.rule, choice.settings, num_clients=num_clients)
+            for group, choice in self.rules.items()
+            if choice.rule not in {FIXED, LOCAL}
+        }
 
     def _rule(self, name: str) -> str:
         return self.rules[group_of(name, self.rules)].rule

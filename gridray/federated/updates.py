@@ -17,6 +17,8 @@ from gridray.errors import FederationError
 Weights = Mapping[str, NDArray[Any]]
 MAX_METRICS = 64
 """Scalars that one message may carry."""
+MAX_VALUE = 1e12
+"""Largest value report; rewards come scaled to about 1, so that no honest value is near it."""
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -100,8 +102,8 @@ def check_update(update: ClientUpdate, expected: Expected, *, client: str) -> No
         raise FederationError(f"{sender} has num_samples {update.num_samples!r}: give an integer of 1 or more")
     if not expected.has_value and update.value is not None:
         raise FederationError(f"{sender} has a value report, which no rule asks for: leave it out")
-    if expected.has_value and not _is_finite(update.value):
-        raise FederationError(f"{sender} has value {update.value!r}: give a finite float")
+    if expected.has_value and not (_is_finite(update.value) and abs(update.value or 0.0) <= MAX_VALUE):
+        raise FederationError(f"{sender} has value {update.value!r}: give a float of at most {MAX_VALUE:g} in size")
     _check_metrics(sender, update.metrics)
     _check_arrays(sender, "weight", update.weights, expected.weights)
     _check_arrays(sender, "control", update.controls, expected.controls)

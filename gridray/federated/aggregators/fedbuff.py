@@ -49,19 +49,17 @@ def fedbuff(config: FedBuffConfig) -> Aggregator:
         current, rows, _ = stacked(weights, updates)
         index = int(state["round"][0])
         ages = np.array([index - update.round for update in in_order(updates)])
-        for row, age in zip(rows, ages, strict=True):
-            if age > 0:
-                row += current - state[f"version/{age}"]
+        for i in np.flatnonzero(ages):
+            rows[i] += current - state[f"version/{ages[i]}"]
         kept = 1.0 / np.sqrt(1.0 + ages)
         # What staleness takes from the clients stays with the present weights.
         shares = np.append(kept, (1.0 - kept).sum()) / len(rows)
         mean = weighted_mean(np.vstack([rows, current]), shares)
         moved = unstacked(mean, weights)
-        versions = {f"version/{age}": state[f"version/{age - 1}"] for age in range(1, min(index + 1, config.max_staleness) + 1)}
+        versions = {
+            f"version/{age}": state[f"version/{age - 1}"] for age in range(1, min(index + 1, config.max_staleness) + 1)
+        }
         versions["version/0"] = flattened(moved, weights)
-        return Aggregate(
-            moved, {"round": np.array([index + 1]), **versions}, {"mean_staleness": float(ages.mean())}
-        )
+        return Aggregate(moved, {"round": np.array([index + 1]), **versions}, {"mean_staleness": float(ages.mean())})
 
     return Aggregator(init=init, update=update, max_staleness=config.max_staleness)
-

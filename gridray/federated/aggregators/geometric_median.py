@@ -78,4 +78,5 @@ def _shares(products: NDArray[np.float64], config: GeometricMedianConfig) -> NDA
         before, shares = shares, inverse / inverse.sum()
         if np.abs(shares - before).max() < _TOLERANCE:
             break
-    return shares * pull
+    pulled: NDArray[np.float64] = shares * pull
+    return pulled

@@ -28,7 +28,7 @@ def group_of(name: str, groups: Collection[str]) -> str:
 
 
 def grouped(rules: Mapping[str, Aggregator]) -> Aggregator:
-    """Return the aggregator that applies to each group, by its prefix, that group's rule; REST must be among them.
+    """Return the aggregator that applies to each group, by its prefix, that group's rule; every weight must have one.
 
     States are kept as "<group>:<name>". What a rule reports is named "<group>.<name>".
     """

@@ -39,7 +39,9 @@ class KrumConfig:
             raise ConfigError(f"num_attackers is {self.num_attackers}: give 0 or more")
         if not 1 <= self.num_chosen <= self.num_attackers + 3:
             # Of 2f + 3 updates, f + 3 are honest: more would let an attacker in.
-            raise ConfigError(f"num_chosen is {self.num_chosen}: give 1 to num_attackers + 3 = {self.num_attackers + 3}")
+            raise ConfigError(
+                f"num_chosen is {self.num_chosen}: give 1 to num_attackers + 3 = {self.num_attackers + 3}"
+            )
 
 
 def krum(config: KrumConfig) -> Aggregator:
@@ -63,4 +65,5 @@ def _scores(rows: NDArray[np.floating], num_attackers: int) -> NDArray[np.float6
     distances = np.maximum(squares[:, None] + squares[None, :] - 2.0 * products, 0.0)
     np.fill_diagonal(distances, -1.0)
     num_nearest = max(len(rows) - num_attackers - 2, 1)
-    return np.sort(distances, axis=1)[:, 1 : 1 + num_nearest].sum(axis=1)
+    scores: NDArray[np.float64] = np.sort(distances, axis=1)[:, 1 : 1 + num_nearest].sum(axis=1)
+    return scores

@@ -1,7 +1,7 @@
 """Coordinate-wise median and trimmed mean: no minority moves a weight out of the range of the others.
 
-Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates", ICML 2018. Clients count the same:
-a number of samples is a client's own word.
+Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates", ICML 2018. Clients count the
+same: a number of samples is a client's own word.
 """
 
 from __future__ import annotations
