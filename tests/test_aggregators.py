@@ -107,7 +107,7 @@ def test_server_optimiser_steps_towards_the_clients(name: str) -> None:
     rule = make_aggregator(name, {"learning_rate": 0.01, "adaptivity": 1e-3})
     start = {"w": np.zeros(3)}
     outcome = rule.update(rule.init(start), start, [make_update("a", {"w": np.array([1.0, -1.0, 0.0])})])
-    # first = 0.1 * 1 and second = 0.01 * 1 (+ 0.99e-6): 0.01 * 0.1 / (0.1 + 0.001), Adam's and Yogi's first steps alike.
+    # first = 0.1 * 1 and second = 0.01 * 1, for Adam and Yogi alike: 0.01 * 0.1 / (0.1 + 0.001).
     np.testing.assert_allclose(outcome.weights["w"], [0.0099, -0.0099, 0.0], rtol=2e-3)
 
 
@@ -154,7 +154,11 @@ def distance(first: Arrays, second: Arrays) -> float:
 )
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_minority_cannot_break_a_robust_rule(
-    rule_name: str, seed: int, num_attackers: int, scale: float, do_collude: bool
+    rule_name: str,
+    seed: int,
+    num_attackers: int,
+    scale: float,
+    do_collude: bool,  # noqa: FBT001  # drawn
 ) -> None:
     rule, start = make_aggregator(rule_name, ROBUST[rule_name]), arrays(0)
     honest = [arrays(seed + i) for i in range(NUM_ROBUST - num_attackers)]
@@ -233,7 +237,7 @@ def test_too_few_updates_for_the_promise_are_refused(rule_name: str, num_needed:
 GOOD, POOR = [10.0, 10.4, 9.8, 10.2, 9.9], [2.0, 2.3, 1.8, 2.1, 1.9]
 
 
-def shares_of(values: list[float], **changes: Any) -> NDArray[np.float64]:  # noqa: ANN401
+def shares_of(values: list[float], **changes: Any) -> NDArray[np.float64]:
     return ensemble_shares(np.array(values), np.full(len(values), 1.0 / len(values)), FedoraConfig(**changes))
 
 

@@ -51,7 +51,7 @@ def some_update(client: str = "north", *, seed: int = 1, num_samples: int = 100)
     )
 
 
-def expected(**changes: Any) -> Expected:  # noqa: ANN401
+def expected(**changes: Any) -> Expected:
     return Expected(**({"weights": some_weights(0), "rounds": range(1), "max_bytes": 1000} | changes))
 
 
@@ -315,7 +315,9 @@ def test_rules_of_network_groups_are_read_from_plain_data() -> None:
     assert kept.sent(names) == ["actor.log_std", "critic.0"]
     assert not config.sharing.is_whole(names)
     assert kept.is_whole(["actor.log_std", "target_critic.0"])
-    with pytest.raises(ConfigError, match="Group 'critic' names no weight: networks of this algorithm are actor, normaliser"):
+    with pytest.raises(
+        ConfigError, match="Group 'critic' names no weight: networks of this algorithm are actor, normaliser"
+    ):
         config.sharing.check(["actor.mean.0", "normaliser.reward_std"])
 
 

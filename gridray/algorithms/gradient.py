@@ -51,8 +51,20 @@ class Networks(nn.Module):
         raise NotImplementedError
 
     def state_values(self, observations: Tensor) -> Tensor:
-        """Return the values [n] of raw observations under the present policy; of two critics, the lower."""
-        raise NotImplementedError
+        """Return the values [n] of raw observations: the value function's, or the lower critic's of the greedy action.
+
+        Raises:
+            GridRayError: the algorithm has neither.
+        """
+        scaled = self.normaliser.observations(observations)
+        parts = dict(self.named_children())
+        if "value" in parts:
+            values: Tensor = parts["value"](scaled).squeeze(1)
+        elif "critic" in parts:
+            values = parts["critic"](scaled, self.actor.greedy(scaled)).amin(dim=0)
+        else:
+            raise GridRayError("This algorithm has no critics to value a state with: use another, such as iql or td3_bc")
+        return values
 
     def actor_rate(self, num_updates: int) -> float:
         """Return the factor on the actor's learning rate after so many updates."""
@@ -171,11 +183,8 @@ class GradientLearner:
 
     def state_values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the values of observations; see `Learner.state_values`."""
-        try:
-            with torch.no_grad():
-                values = self._networks.state_values(torch.as_tensor(observations).to(self._device))
-        except NotImplementedError as error:
-            raise GridRayError(f"Algorithm {self.name!r} has no critics: what needs values takes another") from error
+        with torch.no_grad():
+            values = self._networks.state_values(torch.as_tensor(observations).to(self._device))
         found: NDArray[np.float32] = values.cpu().numpy()
         return found
 

@@ -101,11 +101,6 @@ class IqlNetworks(Networks):
         """Return how much each action [n] counts in the actor's loss."""
         return torch.exp(self._config.temperature * advantage).clamp_(max=self._config.max_advantage_weight)
 
-    def state_values(self, observations: Tensor) -> Tensor:
-        """Return the value function's answers [n]: it rates no action outside the data."""
-        values: Tensor = self.value(self.normaliser.observations(observations)).squeeze(1)
-        return values
-
     def actor_rate(self, num_updates: int) -> float:
         """Return the cosine's value, or 1 without decay."""
         decay = self._config.actor_decay_updates

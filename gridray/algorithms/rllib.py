@@ -32,11 +32,13 @@ from gridray.algorithms.settings import ValueSettings
 from gridray.errors import ConfigError, GridRayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
     from torch import Tensor
+
+    from gridray.algorithms.base import GradientTerm
 
 MODULE = "default_policy"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -168,6 +170,20 @@ class RllibLearner:
                 arrays = {key: torch.tensor(state[f"{key}.{name}.{index}"]) for key in _MOMENTS}
                 shapes = {key: () if key == "step" else parameter.shape for key in _MOMENTS}
                 optimiser.state[parameter] = {key: array.reshape(shapes[key]) for key, array in arrays.items()}
+
+    def reset_optimiser(self) -> None:
+        """Forget the optimisers' moments."""
+        for _, optimiser, _, parameter in self._parameters():
+            optimiser.state.pop(parameter, None)
+
+    def set_gradient_terms(self, terms: Sequence[GradientTerm]) -> None:
+        """Refuse terms: RLlib computes and applies gradients in one call."""
+        if terms:
+            raise GridRayError(f"{self.name} takes no gradient terms (FedProx, SCAFFOLD, Ditto): use another learner")
+
+    def state_values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Refuse: RLlib's critics are not read."""
+        raise GridRayError(f"{self.name} gives no values for {len(observations)} states: use one of our learners")
 
     def policy(self) -> LearnedPolicy:
         """Return the actor's mean action."""

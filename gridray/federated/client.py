@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridray.algorithms.base import BATCH_COLUMNS
+from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import save_bundle
 from gridray.datasets.dataset import OfflineDataset
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
@@ -24,8 +24,6 @@ from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gridray.tasks.base import Task
 
 
@@ -105,12 +103,11 @@ class UtilityClient:
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of the columns that the normaliser of all clients together is made from."""
-        columns = self._columns
-        return {
-            "obs": moments(columns["obs"]),
-            "rewards": moments(columns["rewards"][:, None]),
-            "terminateds": moments(columns["terminateds"][:, None]),
-        }
+        cost_column = self._training.learner().cost_column
+        columns = self._dataset.load(["obs", "rewards", "terminateds", *([cost_column] if cost_column else [])])
+        found = {"obs": moments(columns["obs"])}
+        found |= {name: moments(columns[name][:, None]) for name in ("rewards", "terminateds")}
+        return found | ({"costs": moments(columns[cost_column][:, None])} if cost_column else {})
 
     def fit(self, broadcast: Broadcast) -> ClientUpdate:
         """Train a round from the global weights.
@@ -161,10 +158,6 @@ class UtilityClient:
         return OfflineDataset.open(self._spec.dataset)
 
     @cached_property
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        return self._dataset.load(list(BATCH_COLUMNS))
-
-    @cached_property
     def _training(self) -> LocalTraining:
         spec = self._spec
         num_updates = spec.local_updates
@@ -180,8 +173,9 @@ class UtilityClient:
                 num_updates=num_updates,
                 batch_size=spec.batch_size,
                 seed=spec.seed,
+                action_channels=self._task("train").action_channels,
             ),
-            self._columns,
+            lambda columns: load_columns(self._dataset, columns),
         )
 
     def _task(self, days: str) -> Task:

@@ -10,10 +10,8 @@ from typing import Any
 
 from gridray.errors import ConfigError
 from gridray.federated.aggregators.grouped import REST
-from gridray.federated.local.config import LocalConfig
-from gridray.federated.sharing import FIXED, RuleConfig, Sharing
-
-NORMALISER = "normaliser"
+from gridray.federated.local.config import ENSEMBLE_ALGORITHM, LocalConfig
+from gridray.federated.sharing import FIXED, NORMALISER, RuleConfig, Sharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +172,11 @@ class FederateConfig:
         )
 
     def _check_rules(self) -> None:
+        if self.local.ensemble is not None and self.algorithm != ENSEMBLE_ALGORITHM:
+            raise ConfigError(
+                f"local.ensemble changes the losses of '{ENSEMBLE_ALGORITHM}', the algorithm is {self.algorithm!r}: "
+                "leave it out, or take that algorithm; rule 'fedora' goes with any that has critics"
+            )
         aggregator = self.sharing.aggregator(len(self.clients))
         if self.quorum < aggregator.min_updates:
             raise ConfigError(

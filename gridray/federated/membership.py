@@ -13,6 +13,7 @@ from gridray.errors import FederationError
 from gridray.federated.client import ClientDescription, ClientSpec
 from gridray.federated.coordinator import RoundRules
 from gridray.federated.moments import Moments, pool, standard_deviation
+from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,7 @@ def initial_learner(
         action_size=len(description.action_names),
         config=config.learner,
         seed=config.seed,
+        action_channels=make_task(description.task, description.task_config).action_channels,
     )
     config.sharing.check(learner.get_weights())
     observations, rewards, terminations = (
@@ -84,9 +86,17 @@ def initial_learner(
     )
     # Where episodes terminate, a constant added to each reward would change what is optimal.
     reward_mean = 0.0 if terminations.mean[0] > 0 else rewards.mean[0]
+    cost_std = 1.0
+    if learner.cost_column is not None:
+        costs = pool({name: parts["costs"] for name, parts in moments.items()})
+        cost_std = float(standard_deviation(costs)[0])
     learner.set_normaliser(
         normaliser_of(
-            observations.mean, standard_deviation(observations), reward_mean, float(standard_deviation(rewards)[0])
+            observations.mean,
+            standard_deviation(observations),
+            reward_mean,
+            float(standard_deviation(rewards)[0]),
+            cost_std,
         )
     )
     return learner

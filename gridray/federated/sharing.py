@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIXED = "fixed"
 LOCAL = "local"
+NORMALISER = "normaliser"
 TARGET = "target_"
 """Prefix of the names of target networks; what follows is the network that they go after."""
 

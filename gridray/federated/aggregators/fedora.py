@@ -1,9 +1,9 @@
 """FEDORA's ensemble: clients count by how good they say their policies are, as far as others bear them out.
 
 Rengarajan et al., "Federated ensemble-directed offline reinforcement learning", NeurIPS 2024: shares are proportional
-to samples * exp(temperature * value). Three things differ. Values are standardised over the cohort, so that temperatures
-mean the same in volts and in dollars, and shares are computed in log space. No client has more than max_share. And a
-value that is far above all others is no reason to follow its client but to leave it out.
+to samples * exp(temperature * value). Three things differ. Values are standardised over the cohort, so that a
+temperature means the same in volts and in dollars, and shares are computed in log space. No client has more than
+max_share. And a value that is far above all others is no reason to follow its client but to leave it out.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ from typing import Literal
 
 from gridray.errors import ConfigError
 
+ENSEMBLE_ALGORITHM = "td3_bc"
+"""The algorithm whose losses FEDORA changes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gridray.algorithms.registry import make_learner
+from gridray.federated.local.fedora import FedoraClient
 from gridray.federated.local.gradient_terms import ControlVariate, proximal_term
-from gridray.federated.sharing import TARGET
+from gridray.federated.sharing import NORMALISER, TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gridray.algorithms.base import Learner
     from gridray.federated.local.config import LocalConfig
     from gridray.federated.updates import Broadcast
+    from gridray.tasks.base import ActionChannel
 
 _STATE, _OWN, _CONTROL, _PERSONAL, _PERSONAL_STATE = "state/", "own/", "control/", "personal/", "personal_state/"
+_DECAY = "decay"
 Arrays = dict[str, "NDArray[Any]"]
 
 
@@ -39,18 +42,20 @@ class TrainingSpec(NamedTuple):
     num_updates: int
     batch_size: int
     seed: int
+    action_channels: Sequence[ActionChannel] | None = None
 
 
 class LocalTraining:
     """Learner of one client, and its personal one if there is one; all in memory, nothing read or written here."""
 
-    def __init__(self, spec: TrainingSpec, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Start with weights that follow from the seed alone; columns are those that batches are made of."""
+    def __init__(self, spec: TrainingSpec, load: Callable[[Sequence[str]], dict[str, NDArray[Any]]]) -> None:
+        """Start with weights that follow from the seed alone; load is asked for the columns of batches."""
         self._spec = spec
-        self._columns = columns
-        num_rows = len(columns["rewards"])
+        self._ensemble = self._new_ensemble()
+        self._learner: Learner = self._new_learner() if self._ensemble is None else self._ensemble.learner
+        self._columns = load(self._learner.columns)
+        num_rows = len(self._columns["obs"])
         self._num_trained = max(1, num_rows - int(num_rows * spec.local.holdout_share))
-        self._learner = self._new_learner()
         self._personal = None if spec.local.personal is None else self._new_learner()
         self._controls: Arrays = {}
         self._change: Arrays = {}
@@ -71,10 +76,17 @@ class LocalTraining:
         control = self._control_variate(broadcast)
         pull = proximal_term(broadcast.weights, self._spec.local.proximal)
         self._learner.set_gradient_terms([control, pull] if control else [pull] if self._spec.local.proximal else [])
+        if self._ensemble is not None:
+            self._ensemble.begin(self.value())
         metrics = self._run(self._learner, rng)
+        if self._ensemble is not None:
+            self._ensemble.end(self.value())
+            metrics["local_decay"] = self._ensemble.decay
         if control:
             self._change, self._controls = control.change(), control.next_own()
         if self._personal is not None and self._spec.local.personal is not None:
+            scales = {name: array for name, array in broadcast.weights.items() if name.startswith(NORMALISER)}
+            self._personal.set_weights(self._personal.get_weights() | scales)
             pull = proximal_term(broadcast.weights, dict.fromkeys(_networks(broadcast), self._spec.local.personal))
             self._personal.set_gradient_terms([pull])
             metrics |= {f"personal_{name}": mean for name, mean in self._run(self._personal, rng).items()}
@@ -101,6 +113,8 @@ class LocalTraining:
         """Return all that the next round needs and the broadcast does not bring."""
         state = _under(_STATE, self._learner.get_training_state()) | _under(_CONTROL, self._controls)
         state |= _under(_OWN, self._learner.get_weights())
+        if self._ensemble is not None:
+            state[_DECAY] = np.array([self._ensemble.decay])
         if self._personal is not None:
             state |= _under(_PERSONAL, self._personal.get_weights())
             state |= _under(_PERSONAL_STATE, self._personal.get_training_state())
@@ -111,9 +125,17 @@ class LocalTraining:
         self._learner.set_weights(_below(_OWN, state))
         self._learner.set_training_state(_below(_STATE, state))
         self._controls = _below(_CONTROL, state)
+        if self._ensemble is not None:
+            self._ensemble.decay = float(state[_DECAY][0])
         if self._personal is not None:
             self._personal.set_weights(_below(_PERSONAL, state))
             self._personal.set_training_state(_below(_PERSONAL_STATE, state))
+
+    def _new_ensemble(self) -> FedoraClient | None:
+        if self._spec.local.ensemble is None:
+            return None
+        sizes = (self._spec.observation_size, self._spec.action_size)
+        return FedoraClient(self._spec.learner, sizes, self._spec.local.ensemble, seed=self._spec.seed)
 
     def _new_learner(self) -> Learner:
         return make_learner(
@@ -122,6 +144,7 @@ class LocalTraining:
             action_size=self._spec.action_size,
             config=self._spec.learner,
             seed=self._spec.seed,
+            action_channels=self._spec.action_channels,
         )
 
     def _control_variate(self, broadcast: Broadcast) -> ControlVariate | None:
