@@ -108,7 +108,7 @@ class GradientLearner:
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Take one gradient step; see `Learner.update`."""
         tensors = self._tensors(batch)
-        losses = self._networks.losses(tensors, Step(self._num_updates, self._generator))
+        losses = self._networks.losses(tensors, self.next_step)
         stacked = torch.stack(list(losses.values()))
         values = dict(zip(losses, stacked.detach().tolist(), strict=True))
         for name, value in values.items():
@@ -117,19 +117,26 @@ class GradientLearner:
                     f"{self.name}: {name} is {value} after {self._num_updates} updates, it must be finite: "
                     "lower learning_rate, or look for outliers in the dataset's rewards"
                 )
-        rate = self._settings.learning_rate * self._networks.actor_rate(self._num_updates)
-        self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
         stacked.sum().backward()  # type: ignore[no-untyped-call]
-        for term in self._gradient_terms:
-            term(self._parameters)
-        if self._settings.max_grad_norm is not None:
-            for group in self._groups:
-                nn.utils.clip_grad_norm_(group, self._settings.max_grad_norm)
-        self._optimiser.step()
-        self._networks.follow(self._num_updates)
-        self._num_updates += 1
+        self._descend()
         return values
+
+    @property
+    def networks(self) -> Networks:
+        """Networks and losses, for those who make gradients in another way and give them to `descend`."""
+        return self._networks
+
+    @property
+    def next_step(self) -> Step:
+        """Where training is before the next update."""
+        return Step(self._num_updates, self._generator)
+
+    def descend(self, gradients: Mapping[str, Tensor]) -> None:
+        """Take one step along these gradients by parameter name, in place of those of a batch's losses."""
+        for name, parameter in self._parameters.items():
+            parameter.grad = gradients.get(name)
+        self._descend()
 
     def get_weights(self) -> Weights:
         """Return copies of all weights."""
@@ -191,6 +198,18 @@ class GradientLearner:
     def policy(self) -> LearnedPolicy:
         """Return the greedy policy of the present weights."""
         return LearnedPolicy.from_weights(self.name, self.get_weights(), grid=self._networks.actor.grid)
+
+    def _descend(self) -> None:
+        rate = self._settings.learning_rate * self._networks.actor_rate(self._num_updates)
+        self._optimiser.param_groups[0]["lr"] = rate
+        for term in self._gradient_terms:
+            term(self._parameters)
+        if self._settings.max_grad_norm is not None:
+            for group in self._groups:
+                nn.utils.clip_grad_norm_(group, self._settings.max_grad_norm)
+        self._optimiser.step()
+        self._networks.follow(self._num_updates)
+        self._num_updates += 1
 
     def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         sizes = (self.observation_size, self.action_size)

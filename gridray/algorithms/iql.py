@@ -99,7 +99,7 @@ class IqlNetworks(Networks):
 
     def action_weight(self, advantage: Tensor) -> Tensor:
         """Return how much each action [n] counts in the actor's loss."""
-        return torch.exp(self._config.temperature * advantage).clamp_(max=self._config.max_advantage_weight)
+        return torch.exp(self._config.temperature * advantage).clamp(max=self._config.max_advantage_weight)
 
     def actor_rate(self, num_updates: int) -> float:
         """Return the cosine's value, or 1 without decay."""

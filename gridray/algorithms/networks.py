@@ -39,7 +39,7 @@ class Normalisation(nn.Module):
 
     def observations(self, raw: Tensor) -> Tensor:
         """Return standardised observations, clipped: far outside the data a network's answer means nothing."""
-        return ((raw - self.observation_mean) / self.observation_std).clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        return ((raw - self.observation_mean) / self.observation_std).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
     def rewards(self, raw: Tensor) -> Tensor:
         """Return standardised rewards."""

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "record": ("gridray.cli.record", "Record an offline dataset by driving a policy."),
     "train": ("gridray.cli.train", "Train a policy on one dataset."),
     "federate": ("gridray.cli.federate", "Train one policy over several utilities' datasets."),
+    "ledger": ("gridray.cli.ledger", "Show or check what a federation did."),
     "evaluate": ("gridray.cli.evaluate", "Compare policies on held-out days."),
     "compat": ("gridray.cli.compat", "Compare other projects' benchmarks with ours."),
     "tune": ("gridray.cli.tune", "Search learner settings with Ray Tune."),

@@ -50,10 +50,12 @@ def sign(secret: bytes, *parts: bytes) -> str:
 def is_signed(public: str, signature: str, *parts: bytes) -> bool:
     """Tell whether the signature of these parts was made with the secret of this public key."""
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), framed(*parts))
+        key, given = bytes.fromhex(public), bytes.fromhex(signature)
+        Ed25519PublicKey.from_public_bytes(key).verify(given, framed(*parts))
     except (InvalidSignature, ValueError):
         return False
-    return True
+    # Hexadecimal in capitals or with spaces would be a second way to write the same signature.
+    return (key.hex(), given.hex()) == (public, signature)
 
 
 def framed(*parts: bytes) -> bytes:

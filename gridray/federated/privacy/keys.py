@@ -61,7 +61,7 @@ def derive(secret: bytes, purpose: bytes) -> bytes:
 def keystream(seed: bytes, num_words: int, word: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
     """Return ChaCha20's stream of this seed as unsigned words [num_words]; a seed makes one stream only."""
     words = np.zeros(num_words, dtype=word)
-    data = memoryview(words).cast("B") if num_words else memoryview(b"")
+    data = words.view(np.uint8).data
     # The counter and nonce are zero: every seed is derived for one mask.
     Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor().update_into(data, data)
     return words

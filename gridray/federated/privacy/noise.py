@@ -1,8 +1,8 @@
 """Random numbers that only their owner can know: noise and sampling that protect must not follow from a public seed.
 
-A stream is ChaCha20 under a key derived from a secret and a purpose. The same secret and purpose give the same numbers, so
-that a round that is repeated is the same bit for bit; what the numbers protect must therefore be part of the purpose, or
-the same noise on two results would cancel in their difference.
+A stream is ChaCha20 under a key derived from a secret and a purpose. The same secret and purpose give the same numbers,
+so that a round that is repeated is the same bit for bit; what the numbers protect must therefore be part of the purpose,
+or the same noise on two results would cancel in their difference.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class SecretStream:
 
     def uniform(self, size: int, *purpose: str) -> NDArray[np.float64]:
         """Return numbers in [0, 1), [size], multiples of 2^-53."""
-        return self._words(size, *purpose) * 2.0**-53
+        return self._words(size, *purpose).astype(np.float64) * 2.0**-53
 
     def normal(self, size: int, *purpose: str) -> NDArray[np.float64]:
         """Return standard normal numbers [size] (Box and Muller, 1958)."""
         half = (size + 1) // 2
         # In (0, 1]: its logarithm is finite.
-        first, second = self._words(2 * half, *purpose).reshape(2, half) * 2.0**-53
+        first, second = self._words(2 * half, *purpose).reshape(2, half).astype(np.float64) * 2.0**-53
         radius = np.sqrt(-2.0 * np.log1p(-first))
         angle = 2.0 * np.pi * second
         return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[:size]

@@ -95,7 +95,7 @@ class FixedPoint:
 def widest_level_bits(num_terms: int, word_bits: int) -> int:
     """Return the most level bits with which num_terms vectors add up in words of word_bits without overflow."""
     largest_level = (2 ** (word_bits - 1) - 1) // num_terms
-    return min((largest_level + 1).bit_length(), _MAX_LEVEL_BITS)
+    return int(min((largest_level + 1).bit_length(), _MAX_LEVEL_BITS))
 
 
 def widest(limit: float, num_terms: int, word_bits: int = 32) -> FixedPoint:

@@ -1,22 +1,20 @@
 """What members and coordinator of a secure sum send each other, stage by stage.
 
-Names and stages follow Bonawitz et al., "Practical secure aggregation for privacy-preserving machine learning", CCS 2017,
-figure 4: advertise keys, share keys, masked input, consistency check, unmasking.
+Names and stages follow Bonawitz et al., "Practical secure aggregation for privacy-preserving machine learning", CCS
+2017, figure 4: advertise keys, share keys, masked input, consistency check, unmasking.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from gridray.errors import ConfigError
 from gridray.federated.identity import framed
 from gridray.federated.privacy.quantisation import WORDS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Of a sum over two, each knows the other's part.
 MIN_COHORT = 3

@@ -1,7 +1,7 @@
 """The coordinator's side of a secure sum: it passes boxes on, adds masked vectors, and can remove what is left over.
 
-The pairwise masks of all who stayed cancel. Those of a member that dropped out after sharing its keys are removed with its
-mask key, the self masks of the others with their seeds, each reconstructed from shares of at least the threshold.
+The pairwise masks of all who stayed cancel. Those of a member that dropped out after sharing its keys are removed with
+its mask key, the self masks of the others with their seeds, each reconstructed from shares of at least the threshold.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class SecureServer:
         if len(present) < self._session.threshold:
             raise FederationError(
                 f"Secure sum of round {self._session.round}: {_NAMES[stage]} of {len(present)} members arrived "
-                f"({', '.join(present) or 'none'}), the threshold is {self._session.threshold}: nothing can be unmasked; "
-                "bring members back and repeat the round"
+                f"({', '.join(present) or 'none'}), the threshold is {self._session.threshold}: nothing can be "
+                "unmasked; bring members back and repeat the round"
             )
         self._stage += 1
         return present

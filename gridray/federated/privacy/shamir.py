@@ -1,8 +1,8 @@
 """Shamir's secret sharing of 256-bit secrets over a prime field.
 
 Shamir, "How to share a secret", Communications of the ACM 22(11), 1979. PyCryptodome's version shares 128 bits in
-GF(2^128) bit by bit in Python: a key of 256 bits would need it twice, at some hundred times the cost of a product modulo
-a prime, and one more dependency for one function.
+GF(2^128) bit by bit in Python: a key of 256 bits would need it twice, at some hundred times the cost of a product
+modulo a prime, and one more dependency for one function.
 """
 
 from __future__ import annotations
