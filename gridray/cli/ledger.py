@@ -36,14 +36,13 @@ def command(
     """
     entries = verify(path, head=head, key=key)
     found = read_head(head_beside(path))
-    if action is Action.SHOW:
-        _show(entries, as_json=as_json)
-    elif as_json:
+    if action is Action.VERIFY and as_json:
         print_json({"num_lines": found.num_lines, "last": found.last, "coordinator": found.key, "is_unchanged": True})
+    elif action is Action.VERIFY:
+        rows = [[found.num_lines, found.last, found.key]]
+        print_table("Ledger is unchanged", ["lines", "last hash", "coordinator"], rows)
     else:
-        print_table(
-            "Ledger is unchanged", ["lines", "last hash", "coordinator"], [[len(entries), found.last, found.key]]
-        )
+        _show(entries, as_json=as_json)
 
 
 def _show(entries: tuple[Entry, ...], *, as_json: bool) -> None:

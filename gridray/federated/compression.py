@@ -1,8 +1,8 @@
 """Fewer bytes per update: the largest changes only, a common random choice of them, or 8 bits for each.
 
 What is left out is kept at the client and added to its next update (error feedback: Karimireddy et al., "Error
-feedback fixes SignSGD and other gradient compression schemes", ICML 2019). Levels of 8 bits are drawn so that their mean
-is exact (QSGD: Alistarh et al., NeurIPS 2017).
+feedback fixes SignSGD and other gradient compression schemes", ICML 2019). Levels of 8 bits are drawn so that their
+mean is exact (QSGD: Alistarh et al., NeurIPS 2017).
 """
 
 from __future__ import annotations

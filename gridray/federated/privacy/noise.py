@@ -1,8 +1,8 @@
 """Random numbers that only their owner can know: noise and sampling that protect must not follow from a public seed.
 
 A stream is ChaCha20 under a key derived from a secret and a purpose. The same secret and purpose give the same numbers,
-so that a round that is repeated is the same bit for bit; what the numbers protect must therefore be part of the purpose,
-or the same noise on two results would cancel in their difference.
+so that a round that is repeated is the same bit for bit; what the numbers protect must therefore be part of the
+purpose, or the same noise on two results would cancel in their difference.
 """
 
 from __future__ import annotations
