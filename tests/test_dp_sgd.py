@@ -9,16 +9,19 @@ import pytest
 import torch
 from scipy import stats
 
+from gridray.algorithms.base import HAS_NEXT_ACTIONS, NEXT_ACTIONS
 from gridray.algorithms.gradient import GradientLearner
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.registry import LEARNERS, make_learner
 from gridray.errors import ConfigError, FederationError
 from gridray.federated.privacy.accounting import Unit
 from gridray.federated.privacy.clipping import clip_update, clipped_gradients, network_of
-from gridray.federated.privacy.dp_sgd import DpSgdConfig, PrivateTraining
+from gridray.federated.privacy.dp_sgd import SUPPORTED, DpSgdConfig, PrivateTraining
 from gridray.federated.privacy.noise import SecretStream
 from gridray.federated.privacy.units import SecretBatches, unit_of_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
 SECRET = bytes(range(32))
@@ -33,9 +36,11 @@ def some_days(num_days: int, *, seed: int, observation_size: int = 6) -> dict[st
         "eps_id": np.repeat([f"day{day:04d}" for day in range(num_days)], NUM_ROWS),
         "obs": rng.normal(size=size).astype(np.float32),
         "new_obs": rng.normal(size=size).astype(np.float32),
-        "actions": rng.uniform(-0.9, 0.9, size=(len(rng.normal(size=size)), 2)).astype(np.float32),
+        "actions": rng.uniform(-0.9, 0.9, size=(size[0], 2)).astype(np.float32),
         "rewards": rng.normal(size=size[0]).astype(np.float32),
         "terminateds": np.zeros(size[0], dtype=bool),
+        NEXT_ACTIONS: rng.uniform(-0.9, 0.9, size=(size[0], 2)).astype(np.float32),
+        HAS_NEXT_ACTIONS: np.ones(size[0], dtype=np.float32),
     }
 
 
@@ -54,34 +59,41 @@ def as_batch(columns: dict[str, NDArray[Any]], num_units: int) -> dict[str, torc
     }
 
 
+def losses_of(trained: GradientLearner) -> Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda batch: trained.networks.losses(batch, trained.next_step)
+
+
 def norm_of(gradients: dict[str, torch.Tensor]) -> float:
     return float(torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt())
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "iql"])
 def test_gradients_of_units_add_up_to_the_plain_gradient_where_nothing_is_clipped(algorithm: str) -> None:
-    networks = learner(algorithm).networks
+    trained = learner(algorithm)
+    networks = trained.networks
     columns = some_days(40, seed=1)
-    found = clipped_gradients(networks, networks.losses, as_batch(columns, 40), clip=1e9)
+    found = clipped_gradients(networks, losses_of(trained), as_batch(columns, 40), clip=1e9)
     # The mean over all rows is the mean over days of equal length: their sum is 40 times as much.
     whole = {name: column.flatten(0, 1) for name, column in as_batch(columns, 40).items()}
-    (40 * torch.stack(list(networks.losses(whole).values())).sum()).backward()
-    trained = {name: tensor.grad for name, tensor in networks.named_parameters() if tensor.requires_grad}
-    assert found.keys() == trained.keys()
+    (40 * torch.stack(list(losses_of(trained)(whole).values())).sum()).backward()
+    expected = {name: tensor.grad for name, tensor in networks.named_parameters() if tensor.requires_grad}
+    assert found.keys() == expected.keys()
     for name, gradient in found.items():
-        np.testing.assert_allclose(gradient, trained[name], rtol=1e-3, atol=2e-4)
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "iql"])
+@pytest.mark.parametrize("algorithm", sorted(SUPPORTED))
 def test_one_unit_moves_the_sum_by_the_clip_at_most(algorithm: str) -> None:
-    networks = learner(algorithm).networks
+    # Random actions of the targets would differ from call to call.
+    trained = learner(algorithm, **({"target_noise": 0.0} if algorithm in {"rebrac", "td3_bc"} else {}))
+    networks, losses = trained.networks, losses_of(trained)
     columns = some_days(5, seed=2)
     columns["rewards"][: 2 * NUM_ROWS] *= 1e4
     batch = as_batch(columns, 5)
-    everyone = clipped_gradients(networks, networks.losses, batch, clip=0.5)
+    everyone = clipped_gradients(networks, losses, batch, clip=0.5)
     for day in range(5):
         kept = [other for other in range(5) if other != day]
-        without = clipped_gradients(networks, networks.losses, {k: v[kept] for k, v in batch.items()}, clip=0.5)
+        without = clipped_gradients(networks, losses, {k: v[kept] for k, v in batch.items()}, clip=0.5)
         change = {name: everyone[name] - without[name] for name in everyone}
         assert norm_of(change) <= 0.5 * (1 + 1e-5)
         # Each network has an equal part of the clip.
@@ -92,9 +104,9 @@ def test_one_unit_moves_the_sum_by_the_clip_at_most(algorithm: str) -> None:
 
 
 def test_empty_batch_has_zero_gradient() -> None:
-    networks = learner().networks
+    trained = learner()
     batch = {name: column[:0] for name, column in as_batch(some_days(2, seed=3), 2).items()}
-    assert norm_of(clipped_gradients(networks, networks.losses, batch, clip=1.0)) == 0.0
+    assert norm_of(clipped_gradients(trained.networks, losses_of(trained), batch, clip=1.0)) == 0.0
 
 
 def test_noise_has_the_stated_size() -> None:
@@ -131,6 +143,27 @@ def test_a_step_repeats_bit_for_bit_and_moves_the_weights() -> None:
     # Target networks follow, the normaliser stays.
     assert not np.array_equal(weights[0]["target_critic.kernels.0"], before["target_critic.kernels.0"])
     np.testing.assert_array_equal(weights[0]["normaliser.observation_std"], before["normaliser.observation_std"])
+
+
+@pytest.mark.parametrize("algorithm", sorted(LEARNERS))
+def test_algorithms_train_privately_or_are_refused(algorithm: str) -> None:
+    trained = make_learner(algorithm, observation_size=6, action_size=2, config={"hidden_sizes": [8]}, seed=0)
+    config = DpSgdConfig(epsilon=8.0, noise_multiplier=1.0, units_per_batch=4, rows_per_unit=3)
+    if algorithm not in SUPPORTED:
+        with pytest.raises(ConfigError, match=f"DP-SGD cannot train '{algorithm}'"):
+            PrivateTraining(trained, some_days(20, seed=9), config, SecretStream(SECRET))
+        return
+    before = trained.get_weights()
+    training = PrivateTraining(trained, some_days(20, seed=9), config, SecretStream(SECRET))
+    moved = []
+    for step in range(2):
+        training.step(str(step))
+        after = trained.get_weights()
+        moved.append({network_of(name) for name in after if not np.array_equal(after[name], before[name])})
+        before = after
+    # An actor that moves every other step is not moved by noise alone in the other ones.
+    assert ("actor" in moved[0]) == (algorithm not in {"rebrac", "td3_bc"})
+    assert "actor" in moved[1]
 
 
 def test_every_unit_is_drawn_with_the_same_probability_whatever_its_length() -> None:
@@ -170,7 +203,7 @@ def attack_auc(trained: GradientLearner, members: dict[str, NDArray[Any]], other
         with torch.no_grad():
             losses.append(
                 [
-                    float(trained.networks.losses({k: v[day] for k, v in batch.items()})["actor_loss"])
+                    float(losses_of(trained)({k: v[day] for k, v in batch.items()})["actor_loss"])
                     for day in range(len(batch["obs"]))
                 ]
             )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gridray.algorithms.gradient import Step
 from gridray.errors import ConfigError
 from gridray.federated.privacy.accounting import Budget, Mechanism, Unit
-from gridray.federated.privacy.clipping import clipped_gradients
+from gridray.federated.privacy.clipping import clipped_gradients, network_of
 from gridray.federated.privacy.units import SecretBatches, unit_of_rows
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from gridray.algorithms.gradient import GradientLearner
     from gridray.federated.privacy.noise import SecretStream
+
+SUPPORTED = frozenset({"bc", "iql", "rebrac", "td3_bc"})
+"""Algorithms whose losses are means over rows and keep nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +90,14 @@ class PrivateTraining:
             ConfigError: the data has fewer units than a batch, or delta is too large for so many.
         """
         self._learner = learner
-        names = ("obs", "actions", "rewards", "new_obs", "terminateds")
-        self._columns = {name: torch.from_numpy(np.asarray(columns[name], dtype=np.float32)) for name in names}
+        if learner.name not in SUPPORTED:
+            raise ConfigError(
+                f"DP-SGD cannot train {learner.name!r}: its losses keep statistics of a batch, which noise on "
+                f"gradients does not hide; give one of {', '.join(sorted(SUPPORTED))}"
+            )
+        self._columns = {
+            name: torch.from_numpy(np.asarray(columns[name], dtype=np.float32)) for name in learner.columns
+        }
         self._config = config
         self._stream = stream
         unit_of_row = unit_of_rows(config.unit, columns)
@@ -109,9 +119,20 @@ class PrivateTraining:
         """
         rows = torch.from_numpy(self._batches.draw(self._stream, *purpose))
         batch = {name: column[rows] for name, column in self._columns.items()}
-        networks = self._learner.networks
-        gradients = clipped_gradients(networks, networks.losses, batch, self._config.clip)
-        self._learner.descend(self._noisy(gradients, *purpose))
+        networks, step = self._learner.networks, self._learner.next_step
+        gradients = clipped_gradients(networks, lambda unit: networks.losses(unit, step), batch, self._config.clip)
+        self._learner.descend(self._noisy(self._moving(gradients), *purpose))
+
+    def _moving(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the gradients of the networks that this step moves: some move their actor every other step only.
+
+        Which these are follows from a made-up row, not from the data.
+        """
+        row = {name: torch.zeros_like(column[:1]) for name, column in self._columns.items()}
+        step = Step(self._learner.next_step.num_updates, torch.Generator())
+        with torch.no_grad():
+            moves_actor = "actor_loss" in self._learner.networks.losses(row, step)
+        return {name: gradient for name, gradient in gradients.items() if moves_actor or network_of(name) != "actor"}
 
     def _noisy(self, gradients: Mapping[str, Tensor], *purpose: str) -> dict[str, Tensor]:
         """Return (sum of clipped gradients + noise) / expected number of units."""
