@@ -16,6 +16,7 @@ from scipy import stats
 from gridray.errors import ConfigError, FederationError
 from gridray.federated.identity import public_key
 from gridray.federated.privacy.keys import keystream, seal, unseal
+from gridray.federated.privacy.quantisation import widest
 from gridray.federated.privacy.secure_aggregation import SecureSum, WeightedCodec, secure_sum, value_weight
 from gridray.federated.privacy.secure_client import SecureClient, add_pair_mask
 from gridray.federated.privacy.secure_messages import KeyAdvert, Session, UnmaskRequest, default_threshold
@@ -366,7 +367,7 @@ def test_box_opens_with_its_key_only() -> None:
 
 def test_value_directed_weights_add_up_under_masks() -> None:
     members = Members(6, num_words=WeightedCodec.num_words(50))
-    codec = WeightedCodec(limit=0.5, num_members=6)
+    codec = WeightedCodec(widest(0.5, 6))
     rng = np.random.default_rng(0)
     updates = {name: rng.uniform(-0.5, 0.5, size=50) for name in members.clients}
     weights = {

@@ -63,7 +63,9 @@ class Networks(nn.Module):
         elif "critic" in parts:
             values = parts["critic"](scaled, self.actor.greedy(scaled)).amin(dim=0)
         else:
-            raise GridRayError("This algorithm has no critics to value a state with: use another, such as iql or td3_bc")
+            raise GridRayError(
+                "This algorithm has no critics to value a state with: use another, such as iql or td3_bc"
+            )
         return values
 
     def actor_rate(self, num_updates: int) -> float:

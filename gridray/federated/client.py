@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import save_bundle
+from gridray.algorithms.gradient import GradientLearner
 from gridray.datasets.dataset import OfflineDataset
+from gridray.datasets.partial import SHARDS
+from gridray.errors import ConfigError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.local.training import LocalTraining, TrainingSpec
+from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
 from gridray.federated.moments import Moments, moments
+from gridray.federated.outbox import Order, Outbox
+from gridray.federated.privacy.protection import ProtectionConfig
+from gridray.federated.private_training import PrivateRounds
+from gridray.federated.run_ledger import EPSILON
 from gridray.federated.sharing import Sharing
-from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport
+from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport, digest
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
+    from gridray.federated.privacy.dp_sgd import DpSgdConfig
+    from gridray.federated.signing import Signed
     from gridray.tasks.base import Task
 
 
@@ -38,6 +49,9 @@ class ClientSpec:
     sharing: which weights it sends; it sends no others, whatever it is asked for.
     shared_metrics: metrics that it sends; none: all.
     sends_value: whether it reports what it thinks its policy is worth.
+    protection: what protects its data and its updates.
+    num_clients: clients of the federation.
+    max_rounds: rounds of the run at most.
     """
 
     name: str
@@ -53,6 +67,9 @@ class ClientSpec:
     shared_metrics: tuple[str, ...] | None
     sends_value: bool
     seed: int
+    protection: ProtectionConfig = field(default_factory=ProtectionConfig)
+    num_clients: int = 1
+    max_rounds: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +78,9 @@ class ClientDescription:
 
     feeder_hash: SHA-256 of the feeder's content.
     data_sha256: digest over the digests of its dataset's files.
+    public_key: by which its signatures are checked.
+    max_rounds: rounds that its privacy budget allows; none without one.
+    has_cost: whether its algorithm reads a cost.
     """
 
     name: str
@@ -71,6 +91,9 @@ class ClientDescription:
     task_config: dict[str, Any]
     feeder_hash: str
     data_sha256: str
+    public_key: str = ""
+    max_rounds: int | None = None
+    has_cost: bool = False
 
 
 class UtilityClient:
@@ -85,6 +108,8 @@ class UtilityClient:
         """Keep the specification; the dataset is opened by the first call that needs it."""
         self._spec = spec
         self._last_round: int | None = None
+        self._private: PrivateRounds | None = None
+        self._outbox = Outbox(spec.name, spec.folder, spec.protection, spec.num_clients)
 
     def describe(self) -> ClientDescription:
         """Return what the coordinator must know to accept this client."""
@@ -99,6 +124,9 @@ class UtilityClient:
             task_config=dict(card.task_config),
             feeder_hash=card.feeder_hash,
             data_sha256=hashlib.sha256(shards.encode()).hexdigest(),
+            public_key=self._outbox.public_key,
+            max_rounds=self._max_rounds(),
+            has_cost=self._training.learner().cost_column is not None,
         )
 
     def moments(self) -> dict[str, Moments]:
@@ -118,19 +146,39 @@ class UtilityClient:
             FederationError: the client's folder cannot be written; what it held stays.
         """
         self._restore(broadcast.round)
-        metrics = self._training.train(broadcast, round_rng(self._spec.seed, self._spec.name, broadcast.round))
-        save(self._spec.folder, Checkpoint(broadcast.round, self._training.get_state(), {}))
-        self._last_round = broadcast.round
+        metrics = self._training.train(broadcast, self._rng("", broadcast.round))
         weights = self._training.weights()
-        return ClientUpdate(
+        sent = self._spec.sharing.sent(weights)
+        update = ClientUpdate(
             client=self._spec.name,
             round=broadcast.round,
             num_samples=self._dataset.num_transitions,
-            weights={name: weights[name] for name in self._spec.sharing.sent(weights)},
+            weights={name: weights[name] for name in sent},
             controls=self._training.control_change(),
             metrics=self._agreed(metrics),
             value=self._training.value() if self._spec.sends_value else None,
         )
+        start = {name: broadcast.weights[name] for name in sent}
+        packed = self._outbox.pack(update, start, broadcast.run, self._rng("/outbox", broadcast.round))
+        self._save(broadcast.round)
+        self._last_round = broadcast.round
+        return packed
+
+    def take_part(self, order: Order) -> Signed:
+        """Do one stage of a secure sum.
+
+        Raises:
+            FederationError: it is not this stage's turn, or the stage would bare the client's update.
+        """
+        session = order.session
+        if order.stage == "advertise" and session.round == ROUND:
+            self._outbox.put_words(
+                session.round, moments_fixed_point(len(session.members)).encode(packed_moments(self.moments()))
+            )
+        part = self._outbox.take_part(order, self._rng("/outbox", max(session.round, 0)))
+        if order.stage == "mask" and session.round >= 0:
+            self._save(session.round)
+        return part
 
     def evaluate(self, broadcast: Broadcast, num_days: int) -> EvaluationReport:
         """Run the policy that this client would use on num_days of its own held-out days; nothing is trained."""
@@ -163,7 +211,7 @@ class UtilityClient:
         num_updates = spec.local_updates
         if spec.local_epochs is not None:
             num_updates = math.ceil(spec.local_epochs * self._dataset.num_transitions / spec.batch_size)
-        return LocalTraining(
+        training = LocalTraining(
             TrainingSpec(
                 algorithm=spec.algorithm,
                 learner=spec.learner,
@@ -177,6 +225,44 @@ class UtilityClient:
             ),
             lambda columns: load_columns(self._dataset, columns),
         )
+        if spec.protection.dp_sgd is not None:
+            self._private = self._private_rounds(training, spec.protection.dp_sgd)
+        return training
+
+    def _private_rounds(self, training: LocalTraining, config: DpSgdConfig) -> PrivateRounds:
+        """Let the training of the shared learner go through noise."""
+        learner = training.shared_learner()
+        if not isinstance(learner, GradientLearner):
+            raise ConfigError(f"DP-SGD cannot train {self._spec.algorithm!r} with an ensemble's losses: leave one out")
+        columns = load_columns(self._dataset, learner.columns) | self._dataset.load(self._unit_columns())
+        columns = {name: column[: training.num_trained] for name, column in columns.items()}
+        private = PrivateRounds(learner, columns, config, self._spec.folder)
+
+        def steps(broadcast: Broadcast) -> dict[str, float]:
+            start = digest({**broadcast.weights, **_under_controls(broadcast)})
+            private.train(training.num_updates, broadcast.round, start)
+            # The losses stay here: they have no noise.
+            return {f"{EPSILON}{config.unit.replace('-', '_')}": private.spent().epsilon}
+
+        training.set_steps(steps)
+        return private
+
+    def _unit_columns(self) -> list[str]:
+        first = self._dataset.path / SHARDS / self._dataset.card.shards[0].file
+        return [name for name in ("eps_id", "timestamp") if name in pq.read_schema(first).names]
+
+    def _max_rounds(self) -> int | None:
+        if self._spec.protection.dp_sgd is None:
+            return None
+        num_updates = self._training.num_updates
+        return None if self._private is None else self._private.max_rounds(num_updates, at_most=self._spec.max_rounds)
+
+    def _save(self, round_index: int) -> None:
+        state = self._training.get_state() | self._outbox.get_state()
+        save(self._spec.folder, Checkpoint(round_index, state, {}))
+
+    def _rng(self, purpose: str, round_index: int) -> np.random.Generator:
+        return round_rng(self._spec.seed, self._spec.name + purpose, round_index)
 
     def _task(self, days: str) -> Task:
         card = self._dataset.card
@@ -184,6 +270,8 @@ class UtilityClient:
 
     def _agreed(self, metrics: dict[str, float]) -> dict[str, float]:
         allowed = self._spec.shared_metrics
+        if self._spec.protection.dp_sgd is not None:
+            return {name: value for name, value in metrics.items() if name.startswith(EPSILON)}
         return {name: value for name, value in metrics.items() if allowed is None or name in allowed}
 
     def _restore(self, round_index: int) -> None:
@@ -191,11 +279,17 @@ class UtilityClient:
             return
         # A restarted client, or a round that is repeated: only what was saved before this round counts.
         self.__dict__.pop("_training", None)
+        self._outbox.set_state({})
         if checkpoint := load_latest(self._spec.folder, before=round_index):
             self._training.set_state(checkpoint.arrays)
+            self._outbox.set_state(checkpoint.arrays)
 
 
 def round_rng(seed: int, client: str, round_index: int) -> np.random.Generator:
     """Return the generator of a client's round; names are hashed, so that no two clients share a stream."""
     name = int.from_bytes(hashlib.sha256(client.encode()).digest()[:8], "big")
     return np.random.default_rng([seed, name, round_index])
+
+
+def _under_controls(broadcast: Broadcast) -> dict[str, np.ndarray[Any, Any]]:
+    return {f"control/{name}": array for name, array in broadcast.controls.items()}

@@ -159,6 +159,13 @@ def common_places(num_values: int, num_sent: int, common_seed: int) -> NDArray[n
     return np.sort(rng.choice(num_values, size=num_sent, replace=False, shuffle=False))
 
 
+def sent_places(config: CompressionConfig, num_values: int, common_seed: int) -> NDArray[np.int64]:
+    """Return the ascending places that leave under masks: all, or those of random_k."""
+    if config.kind == "random_k":
+        return common_places(num_values, config.num_sent(num_values), common_seed)
+    return np.arange(num_values)
+
+
 def masked_fixed_point(config: CompressionConfig, *, limit: float, num_clients: int) -> FixedPoint:
     """Return the fixed point that adds up under masks: words of 16 bits with levels of 8 for int8, else of 32.
 

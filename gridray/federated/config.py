@@ -11,7 +11,8 @@ from typing import Any
 from gridray.errors import ConfigError
 from gridray.federated.aggregators.grouped import REST
 from gridray.federated.local.config import ENSEMBLE_ALGORITHM, LocalConfig
-from gridray.federated.sharing import FIXED, NORMALISER, RuleConfig, Sharing
+from gridray.federated.privacy.protection import ProtectionConfig, check_protection
+from gridray.federated.sharing import FIXED, LOCAL, NORMALISER, RuleConfig, Sharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,7 @@ class FederateConfig:
     min_clients: updates needed to close a round; by default more than half of those drawn.
     timeout_s: longest wait for a client's round, seconds; later updates are left out of that round.
     max_update_mib: largest update accepted, MiB.
+    protection: what protects data and updates beyond that data stays at home.
     simulation_actors: actors that all clients share, to simulate many on one machine; none: each has its own.
     """
 
@@ -118,6 +120,7 @@ class FederateConfig:
     timeout_s: float = 600.0
     max_update_mib: float = 256.0
     simulation_actors: int | None = None
+    protection: ProtectionConfig = field(default_factory=ProtectionConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -182,6 +185,13 @@ class FederateConfig:
             raise ConfigError(
                 f"Federation closes rounds with {self.quorum} updates, its rules need {aggregator.min_updates}: "
                 "raise min_clients"
+            )
+        rules = {rule.rule for rule in self.sharing.rules.values()} - {FIXED, LOCAL}
+        check_protection(self.protection, rules=rules, num_clients=self.num_drawn)
+        if self.protection.dp_sgd is not None and (aggregator.needs_value or self.local.ensemble is not None):
+            raise ConfigError(
+                "dp_sgd adds noise to gradients, and FEDORA's value reports and decay of local losses would tell about "
+                "the data without it: take another rule, or leave dp_sgd out"
             )
         if self.asynchronous is not None and aggregator.max_staleness == 0:
             raise ConfigError("Asynchronous rounds need rule 'fedbuff' for every group: give it as aggregator")

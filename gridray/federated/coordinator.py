@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gridray.errors import FederationError
 from gridray.federated.aggregators.scaffold import CONTROL
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
+from gridray.federated.intake import Intake, Terms
+from gridray.federated.privacy.protection import ProtectionConfig
+from gridray.federated.run_ledger import RunLedger
 from gridray.federated.sharing import Sharing
 from gridray.federated.updates import (
     Broadcast,
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gridray.federated.outbox import Order
+    from gridray.federated.signing import Signed
+
 
 class LostUpdatesError(FederationError):
     """The coordinator was started anew and has lost what an earlier one accepted: the round has to be repeated."""
@@ -41,6 +47,10 @@ class RoundRules:
     min_clients: updates needed to close a round.
     max_update_bytes: largest update accepted, bytes.
     run_digest: identifies the run; a checkpoint of another run is refused.
+    protection: what protects updates.
+    keys: client -> public identity key; where they are given, messages are signed and the run keeps a ledger.
+    data_sha256: client -> digest over the digests of its dataset's files.
+    noise_multiplier: of the noise per utility; none without it.
     """
 
     sharing: Sharing
@@ -49,6 +59,10 @@ class RoundRules:
     min_clients: int
     max_update_bytes: int
     run_digest: str
+    protection: ProtectionConfig = field(default_factory=ProtectionConfig)
+    keys: dict[str, str] = field(default_factory=dict)
+    data_sha256: dict[str, str] = field(default_factory=dict)
+    noise_multiplier: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,16 @@ class Coordinator:
         self._updates: dict[str, ClientUpdate] = {}
         self._evaluation: dict[str, dict[str, float]] = {}
         self._token = secrets.token_hex(8)
+        self._intake = Intake(
+            Terms(
+                run=rules.run_digest,
+                protection=rules.protection,
+                keys=rules.keys,
+                noise_multiplier=rules.noise_multiplier,
+            ),
+            folder,
+        )
+        self._ledger = RunLedger(rules, folder.parent) if rules.keys else None
         if checkpoint := load_latest(folder):
             self._restore(checkpoint)
 
@@ -105,11 +129,14 @@ class Coordinator:
 
     def broadcast(self) -> Broadcast:
         """Return what clients need for the open round."""
-        return Broadcast(round=len(self._history), weights=self._weights, controls=self._controls())
+        return Broadcast(
+            round=len(self._history), weights=self._weights, controls=self._controls(), run=self._rules.run_digest
+        )
 
     def open_round(self) -> str:
         """Begin the open round anew, without what came in for it; return a token of this coordinator's life."""
         self._updates, self._evaluation = {}, {}
+        self._intake.open_round()
         return self._token
 
     def receive(self, client: str, update: ClientUpdate) -> str | None:
@@ -118,10 +145,43 @@ class Coordinator:
             self._check_member(client)
             check_update(update, self._expected(), client=client)
             self._check_known(client, update)
+            received = self._intake.take(update, self._shared())
         except FederationError as error:
             return str(error)
-        self._updates[client] = update
+        self._updates[client] = received
         return None
+
+    def open_sums(self) -> int:
+        """Open secure sums over the updates that came in; return how many there are, 0 without masks."""
+        if self._updates:
+            return self._intake.open_sums(self._updates, self._shared(), len(self._history))
+        return 0
+
+    def orders(self, number: int) -> dict[str, Order]:
+        """Return what each member of a secure sum is to do next."""
+        return self._intake.sums.orders(number)
+
+    def receive_part(self, number: int, client: str, part: Signed) -> str | None:
+        """Take a member's part of a secure sum; return why it was refused, or None."""
+        try:
+            self._check_member(client)
+            self._intake.receive_part(number, len(self._history), client, part)
+        except FederationError as error:
+            return str(error)
+        return None
+
+    def close_stage(self, number: int) -> None:
+        """End a stage of a secure sum.
+
+        Raises:
+            FederationError: fewer members than the threshold are left.
+        """
+        self._intake.sums.close_stage(number)
+
+    def end_run(self, reason: str) -> None:
+        """Write the ledger's last line."""
+        if self._ledger is not None:
+            self._ledger.end(len(self._history), reason, digest(self._weights))
 
     def receive_report(self, client: str, report: EvaluationReport) -> str | None:
         """Take a client's evaluation of the weights that the open round starts from; return why it was refused."""
@@ -157,8 +217,10 @@ class Coordinator:
                 f"Round {index} has {len(self._updates)} updates of {len(self._rules.clients)} clients, min_clients is "
                 f"{self._rules.min_clients} ({reasons}): bring the clients back and run again to go on from here"
             )
-        updates = [self._updates[name] for name in sorted(self._updates)]
-        joined, state, report = self._aggregator.update(self._state, self._shared(), updates)
+        members = self._intake.members()
+        updates = [self._updates[name] for name in sorted(self._updates) if members is None or name in members]
+        given = self._intake.joined(updates, self._shared())
+        joined, state, report = self._aggregator.update(self._state, self._shared(), given)
         weights = self._weights | joined
         record = RoundRecord(
             round=index,
@@ -169,6 +231,8 @@ class Coordinator:
             evaluation=self.evaluation(),
             weights_sha256=digest(weights),
         )
+        if self._ledger is not None:
+            self._ledger.close_round(record, self._intake.crossings(), self._intake.spent(index + 1))
         # A round counts when it is on disk: if it cannot be saved, nothing has changed.
         self._save([*self._history, record], weights, state)
         self._weights, self._state, self._updates, self._evaluation = weights, state, {}, {}
@@ -185,7 +249,7 @@ class Coordinator:
     def _expected(self) -> Expected:
         index = len(self._history)
         return Expected(
-            weights=self._shared(),
+            weights=self._shared() if self._intake.takes_weights else {},
             controls=self._controls(),
             rounds=range(max(0, index - self._aggregator.max_staleness), index + 1),
             max_bytes=self._rules.max_update_bytes,

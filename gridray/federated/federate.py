@@ -16,6 +16,7 @@ from gridray.algorithms.bundle import save_bundle
 from gridray.cluster.runtime import ray_session
 from gridray.federated.client import UtilityClient
 from gridray.federated.coordinator import RoundRecord
+from gridray.federated.membership import rounds_within_budget
 from gridray.federated.rounds import Federation, evaluate_weights, run_round, start_federation
 from gridray.federated.sharing import TARGET
 from gridray.federated.sites import InProcess, PooledActors, RayActors, Sites
@@ -73,13 +74,15 @@ def federate(
         stack.callback(sites.stop)
         federation = start_federation(sites, config, out)
         history = list(federation.history())
-        while len(history) < config.rounds and not has_stalled(config, history):
+        num_rounds = rounds_within_budget(config, federation.descriptions)
+        while len(history) < num_rounds and not has_stalled(config, history):
             history.append(run_round(federation))
             if on_progress is not None:
                 on_progress(history[-1])
         federation.ask("open_round")
         broadcast = sites.call(federation.coordinator, "broadcast")
         evaluate_weights(federation, broadcast)
+        federation.ask("end_run", _reason(config, num_rounds, len(history)))
         evaluation: Evaluation = federation.ask("evaluation")
         _save_personal(federation, broadcast)
         # Arrays from Ray's object store are read-only and end with it.
@@ -123,6 +126,12 @@ def learning_curves(history: Sequence[RoundRecord], evaluation: Evaluation) -> I
     for client, metrics in _named("held_out", evaluation).items():
         for name, value in metrics.items():
             yield len(history), client, name, value
+
+
+def _reason(config: FederateConfig, num_rounds: int, num_closed: int) -> str:
+    if num_closed < num_rounds:
+        return "no progress"
+    return "all rounds" if num_rounds == config.rounds else "privacy budget spent"
 
 
 def _named(prefix: str, evaluation: Evaluation) -> Evaluation:
@@ -173,6 +182,7 @@ def _save(config: FederateConfig, path: Path, federation: Federation, history: S
         "local_updates": config.local_updates,
         "batch_size": config.batch_size,
         "seed": config.seed,
+        "protection": config.protection.describe(),
         "clients": {
             name: {
                 "num_samples": client.num_samples,

@@ -150,7 +150,7 @@ class Ledger:
             FederationError: the ledger was changed, or belongs to another coordinator.
         """
         self._path, self._secret = path, secret
-        self._num_lines, self._last = 0, NO_HASH
+        self._num_lines, self._last, self._size = 0, NO_HASH, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or not head_file(path).exists():
             if path.exists() and path.read_bytes().count(b"\n"):
@@ -161,18 +161,34 @@ class Ledger:
             self._write_head()
         head = read_head(head_file(path), key=public_key(secret))
         lines = path.read_bytes().splitlines(keepends=True)
-        os.truncate(path, sum(len(line) for line in lines[: head.num_lines]))
+        self._size = sum(len(line) for line in lines[: head.num_lines])
+        os.truncate(path, self._size)
         verify(path, key=public_key(secret))
         self._num_lines, self._last = head.num_lines, head.last
 
+    @property
+    def num_lines(self) -> int:
+        """Lines written so far."""
+        return self._num_lines
+
     def append(self, body: Body) -> str:
-        """Write a line to disk, then the head; return the line's hash."""
+        """Write a line to disk, then the head; return the line's hash.
+
+        Raises:
+            FederationError: the disk is full or cannot be written; the lines that were there stay.
+        """
         line = _line(Entry(number=self._num_lines, previous=self._last, body=body))
-        with self._path.open("ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            # What a write that failed may have left behind the last whole line is overwritten.
+            os.truncate(self._path, self._size)
+            with self._path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FederationError(f"Ledger {self._path} cannot be written ({error}): make room, run again") from error
         self._num_lines, self._last = self._num_lines + 1, hashlib.sha256(line).hexdigest()
+        self._size += len(line)
         self._write_head()
         return self._last
 

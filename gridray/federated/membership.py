@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gridray.algorithms.base import normaliser_of
 from gridray.algorithms.registry import make_learner
-from gridray.errors import FederationError
+from gridray.errors import ConfigError, FederationError
 from gridray.federated.client import ClientDescription, ClientSpec
 from gridray.federated.coordinator import RoundRules
 from gridray.federated.moments import Moments, pool, standard_deviation
+from gridray.federated.privacy.protection import check_run
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ def client_spec(config: FederateConfig, client: ClientConfig, folder: Path) -> C
         shared_metrics=client.shared_metrics,
         sends_value=config.sharing.aggregator(len(config.clients)).needs_value,
         seed=config.seed,
+        protection=config.protection,
+        num_clients=len(config.clients),
+        max_rounds=config.rounds,
     )
 
 
@@ -63,6 +69,9 @@ def initial_learner(
 ) -> Learner:
     """Make the learner that the first round starts from, normalised by the moments of all clients together.
 
+    Under DP-SGD the moments would tell about the data without noise: observations stay as the task scales them, to
+    about 1, and rewards are divided by a public number.
+
     Args:
         config: the federation.
         descriptions: what each client said about itself.
@@ -81,6 +90,10 @@ def initial_learner(
         action_channels=make_task(description.task, description.task_config).action_channels,
     )
     config.sharing.check(learner.get_weights())
+    if config.protection.dp_sgd is not None:
+        size, std = len(description.observation_names), config.protection.dp_sgd.reward_std
+        learner.set_normaliser(normaliser_of(np.zeros(size), np.ones(size), 0.0, std))
+        return learner
     observations, rewards, terminations = (
         pool({name: parts[column] for name, parts in moments.items()}) for column in ("obs", "rewards", "terminateds")
     )
@@ -114,6 +127,44 @@ def round_rules(config: FederateConfig, descriptions: Mapping[str, ClientDescrip
     )
 
 
+def signed_rules(config: FederateConfig, descriptions: Mapping[str, ClientDescription], learner: Learner) -> RoundRules:
+    """Return the rules of a federation whose members sign what they send and whose coordinator keeps a ledger.
+
+    Raises:
+        ConfigError: a privacy budget cannot be met by so few utilities.
+    """
+    weights = learner.get_weights()
+    num_values = sum(weights[name].size for name in config.sharing.sent(weights))
+    noise_multiplier = check_run(
+        config.protection, num_clients=config.num_drawn, num_rounds=config.rounds, num_values=num_values
+    )
+    return replace(
+        round_rules(config, descriptions),
+        protection=config.protection,
+        keys={name: description.public_key for name, description in descriptions.items()},
+        data_sha256={name: description.data_sha256 for name, description in descriptions.items()},
+        noise_multiplier=noise_multiplier,
+    )
+
+
+def rounds_within_budget(config: FederateConfig, descriptions: Mapping[str, ClientDescription]) -> int:
+    """Return how many rounds the run can have before a client's privacy budget would be passed.
+
+    Raises:
+        ConfigError: not even one.
+    """
+    allowed = {
+        name: description.max_rounds for name, description in descriptions.items() if description.max_rounds is not None
+    }
+    least = min(allowed, key=lambda name: allowed[name], default="")
+    if allowed.get(least) == 0:
+        raise ConfigError(
+            f"Client {least!r} cannot take one round within its budget ({config.protection.describe()}): give more "
+            "noise_multiplier, fewer local_updates, or a larger epsilon"
+        )
+    return min([config.rounds, *allowed.values()])
+
+
 def _check_names(kind: str, first: ClientDescription, other: ClientDescription) -> None:
     names, found = getattr(first, kind), getattr(other, kind)
     remedy = "record all datasets of a federation on one feeder with the same devices"
@@ -145,6 +196,9 @@ def _run_digest(config: FederateConfig, descriptions: Mapping[str, ClientDescrip
         "away": {client.name: client.away for client in config.clients},
         "asynchronous": None if config.asynchronous is None else asdict(config.asynchronous),
         "seed": config.seed,
+        "protection": asdict(config.protection),
+        # The noise per utility is chosen for this number of rounds.
+        "rounds": None if config.protection.utility_noise is None else config.rounds,
         "data": {name: description.data_sha256 for name, description in descriptions.items()},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

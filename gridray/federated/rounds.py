@@ -12,12 +12,16 @@ from gridray.algorithms.base import Learner
 from gridray.federated.client import ClientDescription, UtilityClient
 from gridray.federated.config import FederateConfig
 from gridray.federated.coordinator import Coordinator, LostUpdatesError, RoundRecord
-from gridray.federated.membership import check_agreement, client_spec, initial_learner, round_rules
+from gridray.federated.masked_moments import sum_moments
+from gridray.federated.masked_round import sum_under_masks
+from gridray.federated.membership import check_agreement, client_spec, initial_learner, signed_rules
 from gridray.federated.sites import MemberLostError, Placing, Sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from gridray.federated.moments import Moments
 
 _RESTARTS = 3
 _COORDINATOR_CPUS = 0.01
@@ -79,9 +83,9 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         clients[client.name] = sites.start(client.name, UtilityClient, arguments, placing)
     descriptions = _ask_all(sites, clients, "describe")
     check_agreement(descriptions)
-    learner = initial_learner(config, descriptions, _ask_all(sites, clients, "moments"))
+    learner = initial_learner(config, descriptions, _moments(sites, config, clients, descriptions))
     arguments = {
-        "rules": round_rules(config, descriptions),
+        "rules": signed_rules(config, descriptions, learner),
         "initial": learner.get_weights(),
         "folder": out / "rounds",
     }
@@ -147,6 +151,8 @@ def _attempt(federation: Federation, index: int) -> RoundRecord:
         _all_of_round(federation, index, broadcast, absent)
     else:
         _until_full(federation, index, broadcast, absent)
+    if config.protection.secure_aggregation is not None:
+        absent |= sum_under_masks(sites, federation.coordinator, federation.clients)
     record: RoundRecord = federation.ask("close_round", absent, token)
     return record
 
@@ -202,6 +208,22 @@ def _deliver(
         if name not in late
     }
     return dict(late) | sites.refusals(receipts)
+
+
+def _moments(
+    sites: Sites, config: FederateConfig, clients: Mapping[str, Any], descriptions: Mapping[str, ClientDescription]
+) -> Mapping[str, Mapping[str, Moments]]:
+    """Return moments of each client's data, or under masks of all; none where they would be a leak."""
+    if config.protection.dp_sgd is not None:
+        return {}
+    if config.protection.secure_aggregation is None:
+        return _ask_all(sites, clients, "moments")
+    keys = {name: description.public_key for name, description in descriptions.items()}
+    description = next(iter(descriptions.values()))
+    widths = {"obs": len(description.observation_names), "rewards": 1, "terminateds": 1}
+    if description.has_cost:
+        widths["costs"] = 1
+    return {"all": sum_moments(sites, clients, keys, config.protection.secure_aggregation, widths)}
 
 
 def _ask_all(sites: Sites, clients: Mapping[str, Any], method: str) -> dict[str, Any]:

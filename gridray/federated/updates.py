@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridray.errors import FederationError
+from gridray.federated.compression import Compressed
 
 Weights = Mapping[str, NDArray[Any]]
 MAX_METRICS = 64
@@ -29,11 +30,13 @@ class Broadcast:
     round: index of the open round.
     weights: global weights by parameter name.
     controls: the server's control variates by parameter name, of the groups that use them.
+    run: digest of the run, which clients sign with every message.
     """
 
     round: int
     weights: dict[str, NDArray[Any]]
     controls: dict[str, NDArray[Any]] = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class ClientUpdate:
     metrics: name -> finite scalar, means over the local updates; those that the client agreed to.
     num_samples: transitions the client trained on, the weight of its update in the mean.
     value: what the client thinks its policy is worth on its own data; none where no rule asks for it.
+    compressed: change of the weights, made smaller, in place of the weights.
+    signature: of the client's identity key, over all the rest.
     """
 
     client: str
@@ -54,6 +59,8 @@ class ClientUpdate:
     metrics: dict[str, float]
     controls: dict[str, NDArray[Any]] = field(default_factory=dict)
     value: float | None = None
+    compressed: Compressed | None = None
+    signature: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,25 @@ class LocalTraining:
         self._personal = None if spec.local.personal is None else self._new_learner()
         self._controls: Arrays = {}
         self._change: Arrays = {}
+        self._steps: Callable[[Broadcast], dict[str, float]] | None = None
+
+    @property
+    def num_trained(self) -> int:
+        """Rows of the dataset that are trained on, the first ones."""
+        return self._num_trained
+
+    @property
+    def num_updates(self) -> int:
+        """Gradient steps of a round."""
+        return self._spec.num_updates
+
+    def shared_learner(self) -> Learner:
+        """Return the learner whose weights are shared."""
+        return self._learner
+
+    def set_steps(self, steps: Callable[[Broadcast], dict[str, float]]) -> None:
+        """Let this function take a round's steps of the shared learner, in place of plain updates."""
+        self._steps = steps
 
     def take(self, broadcast: Broadcast) -> None:
         """Replace the shared weights by the global ones; what is not broadcast stays, or if a target, is copied."""
@@ -78,7 +97,7 @@ class LocalTraining:
         self._learner.set_gradient_terms([control, pull] if control else [pull] if self._spec.local.proximal else [])
         if self._ensemble is not None:
             self._ensemble.begin(self.value())
-        metrics = self._run(self._learner, rng)
+        metrics = self._run(self._learner, rng) if self._steps is None else self._steps(broadcast)
         if self._ensemble is not None:
             self._ensemble.end(self.value())
             metrics["local_decay"] = self._ensemble.decay

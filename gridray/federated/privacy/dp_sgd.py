@@ -40,6 +40,7 @@ class DpSgdConfig:
     clip: largest norm of one unit's gradient.
     units_per_batch: units in a batch on average.
     rows_per_unit: transitions drawn from each of them.
+    reward_std: public guess of the rewards' standard deviation, by which they are divided.
     """
 
     unit: Unit = Unit.DAY
@@ -49,12 +50,14 @@ class DpSgdConfig:
     clip: float = 1.0
     units_per_batch: int = 16
     rows_per_unit: int = 16
+    reward_std: float = 1.0
 
     def __post_init__(self) -> None:
         if self.unit is Unit.UTILITY:
             raise ConfigError("Noise inside a client protects transition, day or feeder-year, not 'utility'")
-        if not self.clip > 0:
-            raise ConfigError(f"DP-SGD has clip {self.clip}: give a number above 0")
+        for name in ("clip", "reward_std"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"DP-SGD has {name} {getattr(self, name)}: give a number above 0")
         if min(self.units_per_batch, self.rows_per_unit) < 1:
             raise ConfigError("DP-SGD needs units_per_batch and rows_per_unit of 1 or more")
         if self.unit is Unit.TRANSITION and self.rows_per_unit != 1:

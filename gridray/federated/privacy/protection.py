@@ -90,6 +90,12 @@ class ProtectionConfig:
     dp_sgd: DpSgdConfig | None = None
     compression: CompressionConfig = field(default_factory=CompressionConfig)
 
+    @property
+    def changes_updates(self) -> bool:
+        """Whether clients send changes, clipped, compressed or under masks, in place of weights."""
+        has_noise = self.utility_noise is not None
+        return has_noise or self.secure_aggregation is not None or self.compression.kind != "none"
+
     def describe(self) -> str:
         """Return what protects the run, in words, each budget with its unit."""
         parts = []

@@ -66,27 +66,20 @@ class WeightedCodec:
     Only sums are unpacked: neither an update nor a weight, which may tell how well a member does, is seen alone.
     """
 
-    def __init__(self, *, limit: float, num_members: int, word_bits: int = 32) -> None:
-        """Prove that no sum overflows.
-
-        Args:
-            limit: largest absolute value of an update's entry.
-            num_members: at most so many are summed.
-            word_bits: width of a word.
-
-        Raises:
-            ConfigError: the words are too narrow.
-        """
-        self._values: FixedPoint = widest(limit, num_members, word_bits)
-        self._weights: FixedPoint = widest(1.0, num_members, word_bits)
+    def __init__(self, values: FixedPoint) -> None:
+        """Take the fixed point of the values, and the finest in words of the same width for the weights."""
+        self.values = values
+        self._weights = widest(1.0, values.num_terms, values.word_bits)
 
     @staticmethod
     def num_words(num_values: int) -> int:
         """Return the length of the vector for updates [num_values]."""
         return num_values + 2
 
-    def encode(self, update: NDArray[np.floating], weight: float) -> NDArray[Any]:
-        """Return words [num_values + 2] of an update [num_values] with a weight in (0, 1].
+    def encode(
+        self, update: NDArray[np.floating], weight: float, rng: np.random.Generator | None = None
+    ) -> NDArray[Any]:
+        """Return words [num_values + 2] of an update [num_values] with a weight in (0, 1]; rng rounds at random.
 
         Raises:
             FederationError: the weight is out of range, or the update beyond the limit.
@@ -94,12 +87,12 @@ class WeightedCodec:
         if not 0.0 < weight <= 1.0:
             raise FederationError(f"Weight is {weight}: give a number above 0, up to 1")
         scaled = np.asarray(update, dtype=np.float64) * weight
-        return np.concatenate((self._values.encode(scaled), self._weights.encode(np.array([weight, weight**2]))))
+        return np.concatenate((self.values.encode(scaled, rng), self._weights.encode(np.array([weight, weight**2]))))
 
     def decode(self, words: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
         """Return the weighted mean [num_values] and the effective number of members, (sum w)^2 / sum w^2."""
         weight, square = self._weights.decode(words[-2:])
-        return self._values.decode(words[:-2]) / weight, float(weight**2 / square)
+        return self.values.decode(words[:-2]) / weight, float(weight**2 / square)
 
 
 def value_weight(value: float, centre: float, *, temperature: float, least: float) -> float:

@@ -1,0 +1,89 @@
+"""What the coordinator writes to its run's ledger."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from gridray.federated.identity import public_key, secret_key
+from gridray.federated.ledger import Crossing, Ledger, PrivacySpent, RoundClosed, RunEnded, RunStarted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gridray.federated.coordinator import RoundRecord, RoundRules
+    from gridray.federated.privacy.accounting import Spent
+
+LEDGER = "ledger.jsonl"
+EPSILON = "epsilon_per_"
+"""Prefix of the metric by which a client tells what a unit of its data has lost."""
+_VERSIONED = ("gridray", "ray", "torch", "numpy", "cryptography", "dp-accounting")
+_MAX_REASON = 300
+
+
+class RunLedger:
+    """Writes one line for each round; the file is `ledger.jsonl` in the run's folder, the key `coordinator.key`."""
+
+    def __init__(self, rules: RoundRules, folder: Path) -> None:
+        """Begin the ledger, or go on with it."""
+        secret = secret_key(folder / "coordinator.key")
+        self._rules = rules
+        self._ledger = Ledger(folder / LEDGER, secret)
+        if self._ledger.num_lines == 0:
+            self._ledger.append(
+                RunStarted(
+                    run=rules.run_digest,
+                    coordinator=public_key(secret),
+                    members=dict(rules.keys),
+                    data_sha256=rules.data_sha256,
+                    config_sha256=rules.run_digest,
+                    aggregator=", ".join(sorted({rule.rule for rule in rules.sharing.rules.values()})),
+                    protection=rules.protection.describe(),
+                    versions={name: version(name) for name in _VERSIONED},
+                )
+            )
+
+    def close_round(self, record: RoundRecord, crossings: tuple[Crossing, ...], spent: Spent | None) -> None:
+        """Write a round; a round that is repeated after a crash has a line for each time."""
+        self._ledger.append(
+            RoundClosed(
+                round=record.round,
+                crossings=crossings,
+                absent={name: reason[:_MAX_REASON] for name, reason in record.absent.items()},
+                weights_sha256=record.weights_sha256,
+                privacy=self._privacy(record, spent),
+                report=record.report,
+            )
+        )
+
+    def end(self, num_rounds: int, reason: str, weights_sha256: str) -> None:
+        """Write the last line."""
+        self._ledger.append(RunEnded(num_rounds=num_rounds, reason=reason, weights_sha256=weights_sha256))
+
+    def _privacy(self, record: RoundRecord, spent: Spent | None) -> tuple[PrivacySpent, ...]:
+        noise, dp_sgd = self._rules.protection.utility_noise, self._rules.protection.dp_sgd
+        found = []
+        if spent is not None and noise is not None:
+            found.append(
+                PrivacySpent(
+                    scope="all",
+                    unit=str(spent.unit),
+                    epsilon=spent.epsilon,
+                    delta=spent.delta,
+                    budget_epsilon=noise.epsilon,
+                )
+            )
+        if dp_sgd is not None:
+            found += [
+                PrivacySpent(
+                    scope=client,
+                    unit=str(dp_sgd.unit),
+                    epsilon=value,
+                    delta=dp_sgd.delta,
+                    budget_epsilon=dp_sgd.epsilon,
+                )
+                for client, metrics in record.metrics.items()
+                for name, value in metrics.items()
+                if name.startswith(EPSILON)
+            ]
+        return tuple(found)

@@ -1,0 +1,343 @@
+"""Whole federations under protection: equal to plain ones where they should be, within budgets, with a ledger."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gridray.algorithms.bundle import load_bundle
+from gridray.datasets.card import task_source
+from gridray.datasets.dataset import write_dataset
+from gridray.errors import ConfigError, FederationError
+from gridray.federated.client import UtilityClient
+from gridray.federated.compression import CompressionConfig
+from gridray.federated.config import ClientConfig, FederateConfig
+from gridray.federated.federate import federate
+from gridray.federated.ledger import RoundClosed, RunEnded, verify
+from gridray.federated.moments import moments, pool
+from gridray.federated.outbox import Order
+from gridray.federated.privacy.dp_sgd import DpSgdConfig
+from gridray.federated.privacy.protection import ProtectionConfig, SecureAggregationConfig, UtilityNoiseConfig
+from gridray.federated.rounds import Federation, run_round, start_federation
+from gridray.federated.sites import InProcess
+from gridray.tasks.registry import make_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NAMES = ("east", "north", "south", "west")
+TASK = {"feeder": "ieee13", "num_days": 5}
+MASKED = ProtectionConfig(secure_aggregation=SecureAggregationConfig(limit=0.5))
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Made-up transitions of four utilities on one feeder, of different size, twelve days each."""
+    folder = tmp_path_factory.mktemp("data")
+    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0)
+    sizes = len(source.observation_names), len(source.action_names)
+    for seed, name in enumerate(NAMES):
+        rng = np.random.default_rng(seed)
+        write_dataset(folder / name, [made_up(rng, day, 8 + seed, *sizes) for day in range(12)], source)
+    return {name: folder / name for name in NAMES}
+
+
+def made_up(rng: np.random.Generator, day: int, num_rows: int, *sizes: int) -> dict[str, NDArray[Any]]:
+    obs = rng.normal(loc=rng.normal(), size=(num_rows + 1, sizes[0])).astype(np.float32)
+    return {
+        "eps_id": np.full(num_rows, f"day{day}"),
+        "t": np.arange(num_rows, dtype=np.int32),
+        "obs": obs[:-1],
+        "actions": rng.uniform(-1, 1, size=(num_rows, sizes[1])).astype(np.float32),
+        "rewards": rng.normal(size=num_rows).astype(np.float32),
+        "new_obs": obs[1:],
+        "terminateds": np.zeros(num_rows, dtype=bool),
+        "truncateds": np.arange(num_rows) == num_rows - 1,
+    }
+
+
+@pytest.fixture
+def config(datasets: dict[str, Path]) -> FederateConfig:
+    return FederateConfig(
+        algorithm="bc",
+        clients=tuple(ClientConfig(name=name, dataset=datasets[name]) for name in NAMES),
+        rounds=3,
+        local_updates=4,
+        batch_size=16,
+        learner={"hidden_sizes": [8, 8], "learning_rate": 0.01},
+    )
+
+
+def weights_of(config: FederateConfig, out: Path) -> dict[str, NDArray[Any]]:
+    return federate(config, out, use_ray=False).weights
+
+
+def assert_close(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]], tolerance: float) -> None:
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=tolerance, rtol=0, err_msg=name)
+
+
+def test_masked_federation_equals_a_plain_one_up_to_quantisation(config: FederateConfig, tmp_path: Path) -> None:
+    plain = weights_of(config, tmp_path / "plain")
+    masked = weights_of(replace(config, protection=MASKED), tmp_path / "masked")
+    # The normaliser comes from masked sums too.
+    assert_close(masked, plain, 2e-5)
+    entries = verify(tmp_path / "masked" / "ledger.jsonl")
+    messages = [
+        crossing for entry in entries if isinstance(entry.body, RoundClosed) for crossing in entry.body.crossings
+    ]
+    kinds = {crossing.message for crossing in messages}
+    assert kinds == {"ClientUpdate", "KeyAdvert", "SealedShares", "MaskedInput", "Confirmation", "UnmaskShares"}
+    num_values = sum(array.size for name, array in plain.items() if not name.startswith("normaliser."))
+    assert {crossing.num_bytes for crossing in messages if crossing.message == "MaskedInput"} == {4 * (num_values + 2)}
+    # No weight leaves a client in the clear, and no norm of one is known.
+    assert {crossing.num_bytes for crossing in messages if crossing.message == "ClientUpdate"} == {0}
+    assert {crossing.norm for crossing in messages} == {None}
+
+
+def test_masked_moments_are_those_of_all_rows(config: FederateConfig, tmp_path: Path) -> None:
+    federation = start_federation(InProcess(), replace(config, protection=MASKED), tmp_path)
+    rows = [UtilityClient.moments(client) for client in federation.clients.values()]
+    pooled = pool({str(index): part["obs"] for index, part in enumerate(rows)})
+    weights = federation.learner.get_weights()
+    np.testing.assert_allclose(weights["normaliser.observation_mean"], pooled.mean, atol=1e-5)
+    std = np.sqrt(pooled.m2 / pooled.num_rows)
+    np.testing.assert_allclose(weights["normaliser.observation_std"], std, rtol=1e-4)
+    assert pooled.num_rows == sum(moments(np.zeros((12 * (8 + seed), 1))).num_rows for seed in range(4))
+
+
+@pytest.mark.parametrize("kind", ["none", "top_k", "random_k", "int8"])
+def test_compressed_federation_repeats_and_resumes_bit_for_bit(
+    config: FederateConfig, tmp_path: Path, kind: str
+) -> None:
+    protection = ProtectionConfig(compression=CompressionConfig(kind=kind, share=0.3))
+    compressed = replace(config, protection=protection)
+    whole = weights_of(compressed, tmp_path / "whole")
+    federate(replace(compressed, rounds=1), tmp_path / "stopped", use_ray=False)
+    resumed = weights_of(compressed, tmp_path / "stopped")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    sizes = {
+        crossing.num_bytes
+        for entry in verify(tmp_path / "whole" / "ledger.jsonl")
+        if isinstance(entry.body, RoundClosed)
+        for crossing in entry.body.crossings
+    }
+    num_values = sum(array.size for name, array in whole.items() if not name.startswith("normaliser."))
+    share = round(0.3 * num_values)
+    assert sizes == {{"none": 4 * num_values, "top_k": 8 * share, "random_k": 4 * share, "int8": num_values}[kind]}
+
+
+@pytest.mark.parametrize("kind", ["random_k", "int8"])
+def test_masks_and_compression_together_resume_bit_for_bit(config: FederateConfig, tmp_path: Path, kind: str) -> None:
+    protection = replace(MASKED, compression=CompressionConfig(kind=kind, share=0.3))
+    both = replace(config, protection=protection)
+    whole = weights_of(both, tmp_path / "whole")
+    federate(replace(both, rounds=2), tmp_path / "stopped", use_ray=False)
+    resumed = weights_of(both, tmp_path / "stopped")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    sizes = [
+        crossing.num_bytes
+        for entry in verify(tmp_path / "whole" / "ledger.jsonl")
+        if isinstance(entry.body, RoundClosed)
+        for crossing in entry.body.crossings
+        if crossing.message == "MaskedInput"
+    ]
+    num_values = sum(array.size for name, array in whole.items() if not name.startswith("normaliser."))
+    words = {"random_k": 4 * (round(0.3 * num_values) + 2), "int8": 2 * (num_values + 2)}[kind]
+    assert set(sizes) == {words}
+
+
+class DroppingClient(UtilityClient):
+    """A client that fails at one stage of the sum."""
+
+    stage = ""
+
+    def take_part(self, order: Order) -> Any:
+        """Fail at the stage."""
+        if order.stage == self.stage and order.session.round >= 0:
+            raise FederationError("link is down")
+        return super().take_part(order)
+
+
+@pytest.mark.parametrize("stage", ["advertise", "share_keys", "mask", "confirm", "unmask"])
+def test_client_that_drops_out_of_a_sum_is_left_out_and_noted(
+    config: FederateConfig, tmp_path: Path, stage: str
+) -> None:
+    federation = start_federation(InProcess(), replace(config, protection=MASKED), tmp_path)
+    dropping = DroppingClient(federation.clients["north"]._spec)
+    dropping.stage = stage
+    federation.clients["north"] = dropping
+    record = run_round(federation)
+    is_in = stage in {"confirm", "unmask"}
+    assert ("north" in record.num_samples) == is_in
+    assert record.absent == ({} if is_in else {"north": "link is down"})
+    assert set(record.num_samples) >= {"east", "south", "west"}
+
+
+def test_coordinator_that_repeats_a_round_with_others_is_refused(config: FederateConfig, tmp_path: Path) -> None:
+    federation = start_federation(InProcess(), replace(config, protection=MASKED), tmp_path)
+    run_round(federation)
+    # The coordinator goes back to the round before and leaves a client out of it.
+    shutil.rmtree(tmp_path / "rounds")
+    again = start_federation(InProcess(), replace(config, protection=MASKED), tmp_path)
+    dropping = DroppingClient(again.clients["north"]._spec)
+    dropping.stage = "mask"
+    with pytest.raises(FederationError, match="unmasking shares of 0 members arrived"):
+        run_round(replace(again, clients=dict(again.clients) | {"north": dropping}))
+    assert run_round(again).absent == {}
+
+
+def test_robust_rule_over_masked_groups_runs(datasets: dict[str, Path], config: FederateConfig, tmp_path: Path) -> None:
+    clients = tuple(ClientConfig(name=f"u{index}", dataset=datasets[NAMES[index % 4]]) for index in range(9))
+    protection = ProtectionConfig(secure_aggregation=SecureAggregationConfig(num_groups=3))
+    robust = replace(config, clients=clients, aggregator="median", rounds=2, protection=protection)
+    history = federate(robust, tmp_path, use_ray=False).history
+    assert [len(record.num_samples) for record in history] == [9, 9]
+
+
+def test_noise_per_utility_has_the_accounted_size(config: FederateConfig, tmp_path: Path) -> None:
+    noise = UtilityNoiseConfig(epsilon=5.0, clip=0.05, max_noise_to_clip=1e4)
+    for protection in (ProtectionConfig(utility_noise=noise), replace(MASKED, utility_noise=noise)):
+        out = tmp_path / str(protection.secure_aggregation is None)
+        federation = start_federation(InProcess(), replace(config, protection=protection), out)
+        before = federation.ask("weights")
+        before = {name: array.copy() for name, array in before.items()}
+        record = run_round(federation)
+        after = federation.ask("weights")
+        moved = np.concatenate(
+            [(after[name] - before[name]).ravel() for name in after if not name.startswith("normaliser.")]
+        )
+        # Standard deviation of the noise on the mean of four; the clipped mean itself has norm 0.05 at most.
+        expected = noise_multiplier_of(federation) * 0.05 / 4
+        assert np.std(moved) == pytest.approx(expected, rel=0.1)
+        assert record.num_samples.keys() == set(NAMES)
+        spent = [entry.body for entry in verify(out / "ledger.jsonl") if isinstance(entry.body, RoundClosed)][
+            -1
+        ].privacy
+        assert [(part.scope, part.unit) for part in spent] == [("all", "utility")]
+        assert 0 < spent[0].epsilon < 5.0
+
+
+def noise_multiplier_of(federation: Federation) -> float:
+    rules = federation.coordinator._rules
+    assert rules.noise_multiplier is not None
+    return float(rules.noise_multiplier)
+
+
+def test_noise_that_drowns_the_updates_is_refused_with_the_figure(config: FederateConfig, tmp_path: Path) -> None:
+    protection = ProtectionConfig(utility_noise=UtilityNoiseConfig(epsilon=1.0))
+    with pytest.raises(ConfigError, match=r"times the norm of the clip .* It takes \d+ utilities"):
+        federate(replace(config, protection=protection), tmp_path, use_ray=False)
+
+
+def test_day_level_run_stops_before_its_budget_and_tells_no_losses(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=3.0, delta=1e-3, noise_multiplier=1.5, units_per_batch=4, rows_per_unit=4)
+    private = replace(config, rounds=50, protection=ProtectionConfig(dp_sgd=dp_sgd))
+    result = federate(private, tmp_path, use_ray=False)
+    assert 1 < len(result.history) < 50
+    spent = [record.metrics[name]["epsilon_per_day"] for record in result.history for name in NAMES]
+    assert max(spent) <= 3.0
+    assert {key for record in result.history for metrics in record.metrics.values() for key in metrics} == {
+        "epsilon_per_day"
+    }
+    entries = verify(tmp_path / "ledger.jsonl")
+    assert isinstance(entries[-1].body, RunEnded)
+    assert entries[-1].body.reason == "privacy budget spent"
+    last = entries[-2].body
+    assert isinstance(last, RoundClosed)
+    assert {(part.scope, part.unit) for part in last.privacy} == {(name, "day") for name in NAMES}
+    # Going on with more rounds finds no more budget.
+    again = federate(replace(private, rounds=60), tmp_path, use_ray=False)
+    assert len(again.history) == len(result.history)
+
+
+def test_private_run_resumes_bit_for_bit_and_pays_once(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=9.0, delta=1e-3, noise_multiplier=1.5, units_per_batch=4, rows_per_unit=4)
+    private = replace(config, protection=ProtectionConfig(dp_sgd=dp_sgd))
+    # Each utility has secrets of its own: an equal run needs the same ones.
+    whole = federate(private, tmp_path / "whole", use_ray=False)
+    for name in NAMES:
+        (tmp_path / "stopped" / "clients" / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "whole" / "clients" / name / "noise.key", tmp_path / "stopped" / "clients" / name)
+    federate(replace(private, rounds=2), tmp_path / "stopped", use_ray=False)
+    federation = start_federation(InProcess(), private, tmp_path / "stopped")
+    # A round that is trained twice costs once.
+    for _ in range(2):
+        update = federation.clients["north"].fit(federation.ask("broadcast"))
+    resumed = federate(private, tmp_path / "stopped", use_ray=False)
+    assert update.metrics == whole.history[2].metrics["north"]
+    assert [record.metrics for record in resumed.history] == [record.metrics for record in whole.history]
+    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+
+
+def test_without_the_clients_secrets_a_private_run_cannot_be_repeated(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=9.0, delta=1e-3, noise_multiplier=1.5, units_per_batch=4, rows_per_unit=4)
+    private = replace(config, rounds=1, protection=ProtectionConfig(dp_sgd=dp_sgd))
+    first, second = (weights_of(private, tmp_path / name) for name in ("first", "second"))
+    assert not all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_private_run_learns_nothing_of_the_data_by_its_normaliser(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=9.0, delta=1e-3, noise_multiplier=1.5, units_per_batch=4, reward_std=7.0)
+    private = replace(config, rounds=1, protection=ProtectionConfig(dp_sgd=dp_sgd))
+    weights = weights_of(private, tmp_path)
+    assert not weights["normaliser.observation_mean"].any()
+    assert (weights["normaliser.observation_std"] == 1.0).all()
+    assert weights["normaliser.reward_std"].tolist() == [7.0]
+
+
+def test_budget_for_not_one_round_is_refused(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=0.1, delta=1e-3, noise_multiplier=1.0, units_per_batch=4)
+    with pytest.raises(ConfigError, match="cannot take one round within its budget .at most epsilon 0.1 per day"):
+        federate(replace(config, protection=ProtectionConfig(dp_sgd=dp_sgd)), tmp_path, use_ray=False)
+
+
+def test_update_whose_signature_does_not_fit_is_refused(config: FederateConfig, tmp_path: Path) -> None:
+    federation = start_federation(InProcess(), config, tmp_path)
+    update = federation.clients["north"].fit(federation.ask("broadcast"))
+    forged = replace(update, metrics={"actor_loss": 0.0})
+    assert "is not signed with its identity key" in federation.ask("receive", "north", forged)
+    assert federation.ask("receive", "north", update) is None
+
+
+def test_actor_only_federation_keeps_critics_at_home_and_out_of_bundles(config: FederateConfig, tmp_path: Path) -> None:
+    learner = {"hidden_sizes": [8, 8]}
+    groups = dict.fromkeys(("critic", "target_critic", "value"), "local")
+    actor_only = replace(config, algorithm="iql", learner=learner, groups=groups, rounds=1)
+    result = federate(actor_only, tmp_path, use_ray=False)
+    assert {name.partition(".")[0] for name in result.weights} == {"actor", "normaliser"}
+    assert {name.partition(".")[0] for name in load_bundle(result.bundle).policy.weights} <= {"actor", "normaliser"}
+    crossing = [entry.body for entry in verify(tmp_path / "ledger.jsonl") if isinstance(entry.body, RoundClosed)][0]
+    num_values = sum(array.size for name, array in result.weights.items() if name.startswith("actor"))
+    assert {part.num_bytes for part in crossing.crossings} == {4 * num_values}
+
+
+def test_ledger_holds_no_value_of_the_data(config: FederateConfig, tmp_path: Path) -> None:
+    federate(config, tmp_path, use_ray=False)
+    entries = verify(tmp_path / "ledger.jsonl")
+    numbers: list[float] = []
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict):
+            [collect(item) for item in value.values()]
+        elif isinstance(value, list):
+            [collect(item) for item in value]
+        elif isinstance(value, float):
+            numbers.append(value)
+
+    lines = (tmp_path / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        collect(json.loads(line))
+    norms = [part.norm for entry in entries if isinstance(entry.body, RoundClosed) for part in entry.body.crossings]
+    reports = [
+        value for entry in entries if isinstance(entry.body, RoundClosed) for value in entry.body.report.values()
+    ]
+    assert sorted(numbers) == sorted(norms + reports)
+    assert "day" not in "".join(lines)
