@@ -2,85 +2,48 @@
 
 from __future__ import annotations
 
-import ctypes
+import csv
 import json
-import os
-import struct
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import ray
 import yaml
-from ray.exceptions import RayActorError
+from federations import LEARNER, NAMES, TASK, made_up, small_config, wait_until, write_datasets
 
-from gridray.algorithms.base import BATCH_COLUMNS
+from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import load_bundle
 from gridray.algorithms.policy import LearnedPolicy
 from gridray.algorithms.registry import LEARNERS
 from gridray.cli import main
-from gridray.datasets.card import DatasetSource, task_source
+from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset, write_dataset
 from gridray.errors import FederationError
 from gridray.federated.client import UtilityClient, round_rng
-from gridray.federated.config import ClientConfig, FederateConfig
+from gridray.federated.config import ClientConfig, EvaluationConfig, FederateConfig
 from gridray.federated.coordinator import Coordinator, RoundRecord
-from gridray.federated.federate import federate
+from gridray.federated.federate import federate, has_stalled
+from gridray.federated.local.config import EnsembleConfig, LocalConfig
 from gridray.federated.membership import client_spec, initial_learner, round_rules
-from gridray.federated.rounds import run_round, start_federation
-from gridray.federated.sites import RayActors
-from gridray.federated.updates import Broadcast, digest
+from gridray.federated.rounds import drawn_clients
+from gridray.federated.updates import digest
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from numpy.typing import NDArray
-
-NAMES = ("east", "north", "south")
-LEARNER = {"hidden_sizes": [8, 8]}
-TASK = {"feeder": "ieee13", "num_days": 5}
-IN_OPEN = 0x20
 
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Made-up transitions of three utilities on one feeder, of different size and mean."""
-    folder = tmp_path_factory.mktemp("data")
-    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0)
-    for seed, name in enumerate(NAMES):
-        parts = [made_up(source, np.random.default_rng([seed, part]), num_rows=40 + 10 * seed) for part in range(2)]
-        write_dataset(folder / name, parts, source)
-    return {name: folder / name for name in NAMES}
-
-
-def made_up(source: DatasetSource, rng: np.random.Generator, num_rows: int) -> dict[str, NDArray[Any]]:
-    obs = rng.normal(loc=rng.normal(), size=(num_rows + 1, len(source.observation_names))).astype(np.float32)
-    actions = rng.uniform(-1, 1, size=(num_rows, len(source.action_names))).astype(np.float32)
-    return {
-        "eps_id": np.full(num_rows, f"episode{rng.integers(10**9)}"),
-        "t": np.arange(num_rows, dtype=np.int32),
-        "obs": obs[:-1],
-        "actions": actions,
-        "rewards": (obs[1:, 0] - actions[:, 0] ** 2).astype(np.float32),
-        "new_obs": obs[1:],
-        "terminateds": np.zeros(num_rows, dtype=bool),
-        "truncateds": np.arange(num_rows) == num_rows - 1,
-    }
+    return write_datasets(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def config(datasets: dict[str, Path]) -> FederateConfig:
-    clients = tuple(ClientConfig(name=name, dataset=datasets[name]) for name in NAMES)
-    return FederateConfig(
-        algorithm="iql", clients=clients, rounds=3, local_updates=3, batch_size=16, learner=LEARNER, seed=7
-    )
+    return small_config(datasets)
 
 
 def only(config: FederateConfig, *names: str) -> FederateConfig:
@@ -93,11 +56,11 @@ def test_one_client_federated_is_plain_training(algorithm: str, config: Federate
     result = federate(alone, tmp_path, use_ray=False)
     client = UtilityClient(client_spec(alone, alone.clients[0], tmp_path / "plain"))
     learner = initial_learner(alone, {"north": client.describe()}, {"north": client.moments()})
-    columns = OfflineDataset.open(alone.clients[0].dataset).load(BATCH_COLUMNS)
+    columns = load_columns(OfflineDataset.open(alone.clients[0].dataset), learner.columns)
     for index in range(alone.rounds):
         rng = round_rng(alone.seed, "north", index)
         for _ in range(alone.local_updates):
-            rows = rng.integers(len(columns["rewards"]), size=alone.batch_size)
+            rows = rng.integers(len(columns["obs"]), size=alone.batch_size)
             learner.update({name: column[rows] for name, column in columns.items()})
     assert digest(learner.get_weights()) == result.history[-1].weights_sha256
 
@@ -186,100 +149,11 @@ def test_killed_process_goes_on_bit_for_bit(config: FederateConfig, tmp_path: Pa
     assert result.history == federate(config, tmp_path / "whole", use_ray=False).history
 
 
-@pytest.fixture
-def sites(ray_local: None) -> Iterator[RayActors]:  # noqa: ARG001
-    actors = RayActors(timeout_s=60.0)
-    yield actors
-    actors.stop()
-
-
-def test_restarted_client_goes_on_and_a_late_or_dead_one_misses_the_round(
-    config: FederateConfig, sites: RayActors, tmp_path: Path
-) -> None:
-    expected = federate(config, tmp_path / "whole", use_ray=False)
-    federation = start_federation(sites, config, tmp_path / "actors")
-    north, south = federation.clients["north"], federation.clients["south"]
-    assert run_round(federation) == expected.history[0]
-
-    first = process_of(north)
-    ray.kill(north, no_restart=False)
-    wait_until(lambda: process_of(north) not in {first, None})
-    assert run_round(federation) == expected.history[1]
-
-    south.__ray_call__.remote(lambda _: time.sleep(60.0))
-    record = run_round(replace(federation, sites=RayActors(timeout_s=5.0)))
-    assert set(record.num_samples) == {"east", "north"}
-    assert record.absent == {"south": "no update within 5 s"}
-
-    ray.kill(south)
-    assert run_round(federation).absent == {"south": "its actor failed (ActorDiedError)"}
-
-    ray.kill(north)
-    with pytest.raises(FederationError, match="Round 4 has 1 updates of 3 clients, min_clients is 2"):
-        run_round(federation)
-
-
 def test_missing_resource_is_named(config: FederateConfig, ray_local: None, tmp_path: Path) -> None:
     del ray_local
     client = replace(config.clients[0], resource="utility_nowhere")
     with pytest.raises(FederationError, match=r"'east' needs .*'utility_nowhere': 1\.0.* and no node has it free"):
         federate(replace(config, clients=(client,), timeout_s=0.5), tmp_path)
-
-
-def test_client_opens_no_dataset_but_its_own(config: FederateConfig, datasets: dict[str, Path], tmp_path: Path) -> None:
-    alone = only(config, "north")
-    with watched(datasets) as opened:
-        client = UtilityClient(client_spec(alone, alone.clients[0], tmp_path))
-        learner = initial_learner(alone, {"north": client.describe()}, {"north": client.moments()})
-        client.fit(Broadcast(round=0, weights=learner.get_weights()))
-        assert opened() == {"north"}
-        OfflineDataset.open(datasets["south"])
-        assert opened() == {"north", "south"}
-
-
-@contextmanager
-def watched(folders: dict[str, Path]) -> Iterator[Callable[[], set[str]]]:
-    """Let the kernel note every open of a file in these folders, by any process and library.
-
-    Python's audit hooks would not see what Arrow opens.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.inotify_init1(os.O_NONBLOCK)
-    names = {}
-    for name, folder in folders.items():
-        for path in (folder, *(inner for inner in folder.rglob("*") if inner.is_dir())):
-            names[libc.inotify_add_watch(descriptor, bytes(path), IN_OPEN)] = name
-    seen: set[str] = set()
-
-    def opened() -> set[str]:
-        with suppress(BlockingIOError):
-            events = os.read(descriptor, 2**20)
-            while events:
-                # struct inotify_event: int wd; uint32 mask, cookie, len; char name[len].
-                watch, _, _, length = struct.unpack_from("iIII", events)
-                seen.add(names[watch])
-                events = events[16 + length :]
-        return set(seen)
-
-    try:
-        yield opened
-    finally:
-        os.close(descriptor)
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def process_of(actor: Any) -> int | None:  # noqa: ANN401
-    try:
-        pid: int = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=30.0)
-    except RayActorError:
-        return None
-    return pid
 
 
 def test_command_prints_rounds_as_json(
@@ -294,3 +168,106 @@ def test_command_prints_rounds_as_json(
     printed = json.loads(capsys.readouterr().out)
     assert [record["round"] for record in printed["history"]] == [0, 1]
     assert printed["bundle"] == str(tmp_path / "out" / "policy")
+
+
+def test_drawn_clients_follow_from_seed_and_round_and_leave_out_who_is_away(config: FederateConfig) -> None:
+    away = tuple(replace(client, away=((1, 2),)) if client.name == "north" else client for client in config.clients)
+    sampled = replace(config, clients=away, clients_per_round=2)
+    draws = [drawn_clients(sampled, index) for index in range(60)]
+    assert draws == [drawn_clients(sampled, index) for index in range(60)]
+    assert draws[1] == draws[2] == ["east", "south"]
+    assert {name: sum(name in draw for draw in draws) for name in NAMES}["north"] == pytest.approx(39, abs=12)
+    assert all(len(draw) == 2 for draw in draws)
+
+
+def test_unlike_clients_train_and_are_evaluated_on_their_own_days(config: FederateConfig, tmp_path: Path) -> None:
+    clients = (
+        replace(config.clients[0], learner={"expectile": 0.9}, shared_metrics=("returns", "critic_loss")),
+        replace(config.clients[1], away=((0, 0),)),
+        config.clients[2],
+    )
+    unlike = replace(
+        config,
+        clients=clients,
+        local_epochs=0.5,
+        rounds=2,
+        evaluation=EvaluationConfig(every=1, num_days=1),
+        min_clients=2,
+    )
+    result = federate(unlike, tmp_path, use_ray=False)
+    assert result.history[0].absent == {"north": "away"}
+    assert set(result.history[1].metrics["east"]) == {"critic_loss"}
+    assert set(result.history[1].metrics["south"]) > {"critic_loss", "actor_loss"}
+    assert all(set(record.evaluation) == set(NAMES) for record in result.history)
+    assert set(result.evaluation["east"]) == {"returns"}
+    with (tmp_path / "curves.csv").open(encoding="utf-8", newline="") as file:
+        curves = list(csv.DictReader(file))
+    assert {row["client"] for row in curves} == {*NAMES, "all"}
+    (final,) = [row for row in curves if row["round"] == "2" and row["client"] == "east"]
+    assert (final["metric"], float(final["value"])) == ("held_out_returns", result.evaluation["east"]["returns"])
+
+
+def test_run_stops_when_evaluations_no_longer_get_better(config: FederateConfig) -> None:
+    patient = replace(config, evaluation=EvaluationConfig(patience=2))
+
+    def history(*returns: float) -> list[RoundRecord]:
+        empty: dict[str, Any] = {"num_samples": {}, "metrics": {}, "absent": {}, "report": {}, "weights_sha256": ""}
+        return [
+            RoundRecord(round=index, evaluation={"east": {"returns": value}}, **empty)
+            for index, value in enumerate(returns)
+        ]
+
+    assert not has_stalled(patient, history(1.0, 2.0))
+    assert not has_stalled(patient, history(1.0, 2.0, 1.5, 2.5))
+    assert has_stalled(patient, history(1.0, 2.0, 1.5, 2.0))
+    assert not has_stalled(config, history(1.0, 0.0, 0.0, 0.0))
+
+
+def test_local_heads_stay_at_home_and_make_personal_policies(config: FederateConfig, tmp_path: Path) -> None:
+    head = "actor.mean.layers.2"
+    personal = replace(config, groups={head: "local", "value": "local"}, rounds=2)
+    result = federate(personal, tmp_path, use_ray=False)
+    assert not any(name.startswith((head, "value.")) for name in result.weights)
+    heads = {}
+    for name in NAMES:
+        bundle = load_bundle(tmp_path / "clients" / name / "policy")
+        heads[name] = bundle.policy.weights[f"{head}.weight"]
+        np.testing.assert_array_equal(
+            bundle.policy.weights["actor.mean.layers.0.weight"], result.weights["actor.mean.layers.0.weight"]
+        )
+    assert not np.array_equal(heads["east"], heads["north"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "algorithm": "td3_bc",
+            "aggregator": "fedora",
+            "local": LocalConfig(ensemble=EnsembleConfig(), holdout_share=0.2),
+        },
+        {"aggregator": "fedora", "groups": {"critic": "scaffold", "actor": "median"}},
+        {"aggregator": "fedyogi", "local": LocalConfig(target_networks="copy", proximal={"actor": 0.1}, personal=0.5)},
+    ],
+    ids=["fedora", "groups", "fedyogi"],
+)
+def test_every_method_goes_on_bit_for_bit_after_a_stop(
+    changes: dict[str, Any], config: FederateConfig, tmp_path: Path
+) -> None:
+    chosen = replace(config, **changes)
+    expected = federate(chosen, tmp_path / "whole", use_ray=False)
+
+    def stop(record: RoundRecord) -> None:
+        if record.round == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        federate(chosen, tmp_path / "stopped", stop, use_ray=False)
+    assert federate(chosen, tmp_path / "stopped", use_ray=False).history == expected.history
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_pooled_clients_give_equal_results(config: FederateConfig, tmp_path: Path) -> None:
+    local = federate(config, tmp_path / "local", use_ray=False)
+    pooled = federate(replace(config, simulation_actors=2), tmp_path / "pooled")
+    assert pooled.history == local.history

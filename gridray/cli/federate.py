@@ -41,7 +41,8 @@ def command(
     with progress(f"Federating {len(settings.clients)} utilities", settings.rounds) as advance:
         result = federate(settings, out, lambda record: _advance(advance, record), use_ray=not no_ray)
     if as_json:
-        print_json({"bundle": result.bundle, "history": [asdict(record) for record in result.history]})
+        history = [asdict(record) for record in result.history]
+        print_json({"bundle": result.bundle, "history": history, "evaluation": result.evaluation})
     else:
         _print(result)
 
@@ -53,20 +54,31 @@ def _advance(advance: Callable[[float], None], record: RoundRecord) -> None:
 
 def _print(result: FederationResult) -> None:
     names = sorted({name for record in result.history for means in record.metrics.values() for name in means})
+    names += sorted({name for record in result.history for name in record.report})
     rows = [
         [record.round, len(record.num_samples), *_means(record, names), _notes(record)] for record in result.history
     ]
     print_table("Rounds (means over clients)", ["round", "clients", *names, "absent"], rows)
+    if result.evaluation:
+        measured = sorted({name for metrics in result.evaluation.values() for name in metrics})
+        rows = [
+            [client, *(metrics.get(name, "-") for name in measured)] for client, metrics in result.evaluation.items()
+        ]
+        print_table("Final policy on each utility's held-out days (means)", ["utility", *measured], rows)
     print_table("Result", ["policy", "weights sha256"], [[result.bundle, result.history[-1].weights_sha256]])
 
 
-def _means(record: RoundRecord, names: list[str]) -> list[float]:
-    """Return each metric's mean over the round's clients, counted by their samples."""
-    total = sum(record.num_samples.values())
-    return [
-        sum(record.num_samples[client] * means[name] for client, means in record.metrics.items()) / total
-        for name in names
-    ]
+def _means(record: RoundRecord, names: list[str]) -> list[object]:
+    """Return each metric's mean over the clients that sent it, counted by their samples; what rules report as it is."""
+    means: list[object] = []
+    for name in names:
+        senders = {client: sent[name] for client, sent in record.metrics.items() if name in sent}
+        total = sum(record.num_samples[client] for client in senders)
+        if senders:
+            means.append(sum(record.num_samples[client] * value for client, value in senders.items()) / total)
+        else:
+            means.append(record.report.get(name, "-"))
+    return means
 
 
 def _notes(record: RoundRecord) -> str:

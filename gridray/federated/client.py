@@ -146,6 +146,8 @@ class UtilityClient:
             FederationError: the client's folder cannot be written; what it held stays.
         """
         self._restore(broadcast.round)
+        # A round that does not come to its end leaves a learner that is of no round.
+        self._last_round = None
         metrics = self._training.train(broadcast, self._rng("", broadcast.round))
         weights = self._training.weights()
         sent = self._spec.sharing.sent(weights)
@@ -209,6 +211,8 @@ class UtilityClient:
     def _training(self) -> LocalTraining:
         spec = self._spec
         num_updates = spec.local_updates
+        # Only choices need the task, whose feeder takes time to compile.
+        is_mixed = spec.learner.get("action_head") == "mixed"
         if spec.local_epochs is not None:
             num_updates = math.ceil(spec.local_epochs * self._dataset.num_transitions / spec.batch_size)
         training = LocalTraining(
@@ -221,7 +225,7 @@ class UtilityClient:
                 num_updates=num_updates,
                 batch_size=spec.batch_size,
                 seed=spec.seed,
-                action_channels=self._task("train").action_channels,
+                action_channels=self._task("train").action_channels if is_mixed else None,
             ),
             lambda columns: load_columns(self._dataset, columns),
         )
