@@ -101,7 +101,7 @@ def round_times(
                 if len(record.num_samples) != num_clients:
                     sys.exit(f"{len(record.num_samples)} of {num_clients} clients were in the round: {record.absent}")
             tickets = [
-                sites.call(client, "memory_mib") for client in list(federation.clients.values())[: num_actors or 1]
+                sites.call(client, TrivialClient.memory_mib.__name__) for client in list(federation.clients.values())[: num_actors or 1]
             ]
             client_mib = sum(sites.value(ticket) for ticket in tickets)
         finally:

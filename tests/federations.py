@@ -48,6 +48,7 @@ def made_up(source: DatasetSource, rng: np.random.Generator, num_rows: int) -> d
         "new_obs": obs[1:],
         "terminateds": np.zeros(num_rows, dtype=bool),
         "truncateds": np.arange(num_rows) == num_rows - 1,
+        "cost_voltage_violation_pu": rng.uniform(size=num_rows).astype(np.float32),
     }
 
 

@@ -16,7 +16,7 @@ from gridray.federated.aggregators.grouped import REST
 from gridray.federated.config import FederateConfig
 from gridray.federated.coordinator import Coordinator, LostUpdatesError, RoundRules
 from gridray.federated.local.config import LocalConfig
-from gridray.federated.moments import moments, pool
+from gridray.federated.moments import as_sums, moments, of_sums, pool
 from gridray.federated.sharing import RuleConfig, Sharing
 from gridray.federated.updates import (
     MAX_METRICS,
@@ -115,6 +115,17 @@ def test_pooled_moments_are_those_of_all_rows() -> None:
     assert pooled.num_rows == len(rows)
     np.testing.assert_allclose(pooled.mean, rows.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(pooled.m2 / pooled.num_rows, rows.var(axis=0), rtol=1e-12)
+
+
+def test_moments_as_sums_about_a_public_centre_add_up_to_those_of_all_rows() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(loc=5.0 * i, size=(10 + i, 3)) for i in range(4)]
+    centre = np.full(3, 7.0)
+    total = sum(as_sums(moments(part), centre) for part in parts)
+    pooled, expected = of_sums(np.asarray(total), centre), moments(np.concatenate(parts))
+    assert pooled.num_rows == expected.num_rows
+    np.testing.assert_allclose(pooled.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(pooled.m2, expected.m2, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +250,18 @@ def test_malformed_evaluation_is_refused(changes: dict[str, Any], message: str) 
         check_report(replace(report, **changes), round_index=0, client="north")
     with pytest.raises(FederationError, match="is a Broadcast: send an EvaluationReport"):
         check_report(Broadcast(round=0, weights={}), round_index=0, client="north")  # type: ignore[arg-type]
+
+
+def test_evaluations_enter_the_record_of_the_round_that_starts_from_what_they_judge(tmp_path: Path) -> None:
+    coordinator = some_coordinator(tmp_path, min_clients=1)
+    report = EvaluationReport(client="north", round=0, num_days=3, metrics={"returns": 1.0})
+    assert coordinator.receive_report("north", report) is None
+    refusal = coordinator.receive_report("north", replace(report, metrics={"returns": float("nan")}))
+    assert refusal is not None
+    assert "metric 'returns' = nan" in refusal
+    coordinator.receive("north", some_update("north"))
+    assert coordinator.close_round({}).evaluation == {"north": {"returns": 1.0}}
+    assert coordinator.evaluation() == {}
 
 
 def test_coordinator_refuses_strangers(tmp_path: Path) -> None:

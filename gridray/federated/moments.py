@@ -55,6 +55,27 @@ def pool(parts: Mapping[str, Moments]) -> Moments:
     return pooled
 
 
+def as_sums(part: Moments, centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return moments as one vector that simply adds up over clients, so that a secure sum can hide its parts.
+
+    Args:
+        part: moments of a client.
+        centre: public guess of the mean [num_features], the same at every client; the nearer, the less is rounded away.
+
+    Returns:
+        Number of rows, sums of (value - centre), sums of (value - centre) squared [1 + 2 num_features].
+    """
+    shift = part.mean - centre
+    return np.concatenate([[part.num_rows], part.num_rows * shift, part.m2 + part.num_rows * np.square(shift)])
+
+
+def of_sums(total: NDArray[np.float64], centre: NDArray[np.float64]) -> Moments:
+    """Return the moments of all rows from the sum of what `as_sums` gave at each client."""
+    num_rows = round(total[0])
+    first, second = np.split(total[1:], 2)
+    return Moments(num_rows, centre + first / num_rows, np.maximum(second - np.square(first) / num_rows, 0.0))
+
+
 def standard_deviation(pooled: Moments) -> NDArray[np.float64]:
     """Return the population standard deviation [num_features]."""
     return np.sqrt(pooled.m2 / pooled.num_rows)
