@@ -182,6 +182,11 @@ def test_every_unit_is_drawn_with_the_same_probability_whatever_its_length() -> 
     assert np.var(sizes) == pytest.approx(8.0, rel=0.15)
 
 
+def test_batch_may_be_empty() -> None:
+    batches = SecretBatches(np.repeat(np.arange(5), 4), sampling_rate=1e-9, rows_per_unit=3)
+    assert batches.draw(SecretStream(SECRET), "0").shape == (0, 3)
+
+
 def test_days_are_calendar_days_where_rows_have_a_time() -> None:
     times = np.array(["2024-01-01T23:45", "2024-01-02T00:00", "2024-01-02T12:00", "2025-01-02T12:00"], "datetime64[ms]")
     columns = {"eps_id": np.array(["a", "b", "c", "c"]), "timestamp": times}
