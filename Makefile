@@ -1,4 +1,5 @@
 # make demo  set up and run the whole way: record, train, federate, evaluate, report
+# make benchmark-federation  measure rounds, attacks and speed-up with agents; writes benchmarks/federation_*.json
 # make test  set up, then the lint gate and all tests
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export NUMEXPR_NUM_THREADS ?= 1
 
-.PHONY: demo test setup lint format constraints clean
+.PHONY: demo test setup lint format constraints clean benchmark-federation
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -20,6 +21,11 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+benchmark-federation: setup
+	$(BIN)/python benchmarks/federation.py overhead benchmarks/federation_overhead.json
+	$(BIN)/python benchmarks/federation.py attacks benchmarks/federation_attacks.json
+	$(BIN)/python benchmarks/federation.py tabular benchmarks/federation_tabular.json
 
 setup: $(READY)
 

@@ -97,10 +97,12 @@ def mean_reward(weights: dict[str, NDArray[Any]], gain: NDArray[np.float64], rng
     return float(-np.square(actions - np.tanh(states @ gain)).sum(axis=1).mean())
 
 
-def table(*, num_rounds: int, num_seeds: int, attackers: tuple[int, ...] = (0, 2, 4)) -> list[dict[str, Any]]:
+def table(
+    *, num_rounds: int, num_seeds: int, rules: Sequence[str] = tuple(RULES), attackers: tuple[int, ...] = (0, 2, 4)
+) -> list[dict[str, Any]]:
     """Return one row per rule, attack and number of attackers: mean return over seeds, and its spread."""
     rows = []
-    for rule in RULES:
+    for rule in rules:
         for attack in (*ATTACKS, LABEL_INVERSION):
             for num_attackers in attackers:
                 if num_attackers == 0 and attack != LABEL_INVERSION:

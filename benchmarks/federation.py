@@ -6,6 +6,7 @@ Commands:
   .venv/bin/python benchmarks/federation.py tabular benchmarks/federation_tabular.json
 
 --flower-python names an interpreter that has `flwr[simulation]`, which cannot share an environment with GridRay.
+--rules names the rules that attacks are tried on, all by default.
 --quick runs everything on tiny sizes.
 """
 
@@ -101,7 +102,8 @@ def round_times(
                 if len(record.num_samples) != num_clients:
                     sys.exit(f"{len(record.num_samples)} of {num_clients} clients were in the round: {record.absent}")
             tickets = [
-                sites.call(client, TrivialClient.memory_mib.__name__) for client in list(federation.clients.values())[: num_actors or 1]
+                sites.call(client, TrivialClient.memory_mib.__name__)
+                for client in list(federation.clients.values())[: num_actors or 1]
             ]
             client_mib = sum(sites.value(ticket) for ticket in tickets)
         finally:
@@ -147,13 +149,15 @@ def main() -> None:
     parser.add_argument("mode", choices=("overhead", "attacks", "tabular"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--flower-python")
+    parser.add_argument("--rules", default=",".join(attacks.RULES))
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     results: Any
     if options.mode == "overhead":
         results = overhead(is_quick=options.quick, flower_python=options.flower_python)
     elif options.mode == "attacks":
-        results = attacks.table(num_rounds=1 if options.quick else 6, num_seeds=1)
+        rules = options.rules.split(",")
+        results = attacks.table(num_rounds=1 if options.quick else 5, num_seeds=1, rules=rules)
     else:
         results = tabular.speed_up(num_seeds=4 if options.quick else 40, num_episodes=30)
     text = json.dumps(results, indent=1) + "\n"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from gridray.federated.config import ClientConfig, FederateConfig
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,6 +59,31 @@ def small_config(datasets: dict[str, Path], **changes: Any) -> FederateConfig:
     clients = tuple(ClientConfig(name=name, dataset=datasets[name]) for name in NAMES)
     settings: dict[str, Any] = {"algorithm": "iql", "rounds": 3, "local_updates": 3, "batch_size": 16, "seed": 7}
     return FederateConfig(**(settings | {"clients": clients, "learner": LEARNER} | changes))
+
+
+def waits_for(gate: Path) -> Callable[[object], None]:
+    """Return a call that keeps an actor busy until the gate is there."""
+
+    def wait(_: object) -> None:
+        while not gate.exists():
+            time.sleep(0.05)
+
+    return wait
+
+
+@contextmanager
+def hold(client: Any, gate: Path, strike: Callable[[], object]) -> Iterator[None]:  # noqa: ANN401
+    """Let the block's round wait for a client, strike while it waits, and let it go on."""
+
+    def strike_then_open() -> None:
+        strike()
+        gate.touch()
+
+    client.__ray_call__.remote(waits_for(gate))
+    timer = threading.Timer(1.0, strike_then_open)
+    timer.start()
+    yield
+    timer.join()
 
 
 def wait_until(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:

@@ -9,12 +9,11 @@ import json
 import logging
 import sys
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import ray
-from federations import NAMES, small_config
+from federations import NAMES, hold, small_config
 from ray.cluster_utils import Cluster
 
 from gridray.federated.rounds import run_round, start_federation
@@ -25,7 +24,7 @@ RESOURCE = "utility_north"
 
 def main(datasets: Path, out: Path) -> None:
     """Write one digest per round, as JSON."""
-    config = small_config({name: datasets / name for name in NAMES}, local_updates=300)
+    config = small_config({name: datasets / name for name in NAMES})
     clients = tuple(replace(client, resource=RESOURCE if client.name == "north" else None) for client in config.clients)
     with tempfile.TemporaryDirectory(prefix="gr-") as folder:
         common = {"temp_dir": folder, "node_ip_address": "127.0.0.1", "include_dashboard": False}
@@ -43,10 +42,10 @@ def main(datasets: Path, out: Path) -> None:
                 federation.clients["north"].__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()),
                 timeout=30.0,
             )
-            timer = threading.Timer(0.3, cluster.remove_node, (nodes[home],), {"allow_graceful": False})
-            timer.start()
-            records += [run_round(federation) for _ in range(config.rounds - 1)]
-            timer.join()
+            north = federation.clients["north"]
+            with hold(north, out / "gate", lambda: cluster.remove_node(nodes[home], allow_graceful=False)):
+                records.append(run_round(federation))
+            records += [run_round(federation) for _ in range(config.rounds - 2)]
             was_lost = not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == home)
         finally:
             ray.shutdown()

@@ -311,6 +311,14 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"groups": {"actor": {"rule": "fedavg", "settings": {"count": 1}}}}, "did you mean 'count_by'"),
         ({"asynchronous": {"buffer_size": 1}}, "need rule 'fedbuff' for every group"),
         ({"asynchronous": {"buffer_size": 0}}, "buffer_size 0"),
+        (
+            {
+                "asynchronous": {"buffer_size": 1},
+                "aggregator": "fedbuff",
+                "protection": {"compression": {"kind": "int8"}},
+            },
+            "cannot be masked or compressed",
+        ),
         ({"evaluation": {"patience": 0}}, "patience 0"),
         ({"local": {"proximal": {"actor": -1}}}, "proximal of group 'actor' is -1"),
         ({"local": {"personal": -1}}, "personal is -1"),

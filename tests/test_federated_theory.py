@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -71,6 +76,13 @@ def test_suboptimality_falls_with_agents_of_whom_none_covers_the_best_policy() -
     assert np.quantile(slopes, 0.975) <= -0.4
     # As much data at one agent does not help: its best actions are never tried.
     assert alone.mean() > 3.0 * gaps[:, -1].mean()
+
+
+def test_benchmark_writes_the_slope_with_its_interval(tmp_path: Path) -> None:
+    script, out = Path(__file__).parents[1] / "benchmarks" / "federation.py", tmp_path / "out.json"
+    subprocess.run([sys.executable, script, "tabular", out, "--quick"], check=True, capture_output=True, timeout=100)  # noqa: S603
+    slope = json.loads(out.read_text())["log_log_slope"]
+    assert slope["low"] <= slope["mean"] <= slope["high"] < 0.0
 
 
 @pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - {"colluding"}))

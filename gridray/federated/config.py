@@ -193,5 +193,10 @@ class FederateConfig:
                 "dp_sgd adds noise to gradients, and FEDORA's value reports and decay of local losses would tell about "
                 "the data without it: take another rule, or leave dp_sgd out"
             )
+        if self.asynchronous is not None and self.protection.changes_updates:
+            raise ConfigError(
+                "Asynchronous rounds cannot be masked or compressed: a late change is to weights that are no more; "
+                "leave out 'asynchronous' or the protection"
+            )
         if self.asynchronous is not None and aggregator.max_staleness == 0:
             raise ConfigError("Asynchronous rounds need rule 'fedbuff' for every group: give it as aggregator")
