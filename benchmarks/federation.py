@@ -123,7 +123,7 @@ def round_times(
 def overhead(*, is_quick: bool, flower_python: str | None) -> dict[str, Any]:
     """Return the rows of actors of their own, of pools, and of Flower's simulation where it is at hand."""
     rows = []
-    with ray_session(num_cpus=2):
+    with ray_session(num_cpus=2, object_store_bytes=2**31):
         for num_clients, num_rounds in ((2, 2),) if is_quick else ((10, 20), (50, 8)):
             rows.append(round_times(num_clients, num_rounds))
         pools = ((6, 2, "fedavg"),) if is_quick else ((50, 8, "fedavg"), (50, 8, "median"), (1000, 3, "fedavg"))

@@ -34,7 +34,7 @@ RAY_SETTINGS = {
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
     """Give the block a running Ray and take away what was started for it.
 
     A Ray that this process already uses is left as it is. With `RAY_ADDRESS` set, the block joins that cluster;
@@ -42,6 +42,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         num_cpus: CPUs that the private Ray offers to tasks; all of the machine's if None.
+        object_store_bytes: memory that the private Ray may share between its processes, bytes.
 
     Raises:
         GridRayError: if Ray cannot start or the cluster cannot be joined.
@@ -59,6 +60,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         else:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gr-", dir=_short_root()))
             options = _private_options(folder, os.cpu_count() or 1 if num_cpus is None else num_cpus)
+            options["object_store_memory"] = object_store_bytes
             _enter_token_mode(cleanup, folder)
         _start(options)
         cleanup.callback(ray.shutdown)
@@ -93,7 +95,6 @@ def _private_options(folder: str, num_cpus: int) -> dict[str, Any]:
     return {
         "address": "local",
         "num_cpus": num_cpus,
-        "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
         "_temp_dir": folder,

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from gridray.federated.signing import Signed
     from gridray.tasks.base import Task
 
+JUDGED_BY = ("returns", "violation_share", "losses_kwh")
+"""Indicators that an evaluation sends, means over days."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSpec:
@@ -183,13 +186,15 @@ class UtilityClient:
         return part
 
     def evaluate(self, broadcast: Broadcast, num_days: int) -> EvaluationReport:
-        """Run the policy that this client would use on num_days of its own held-out days; nothing is trained."""
+        """Run the shared policy, and the personal one if there is one, on num_days of its own held-out days."""
         self._restore(broadcast.round)
         self._training.take(broadcast)
         task = self._task("held_out")
         days = held_out_days(task, num_days)
-        table = evaluate_policy(self._training.learner().policy(), task, days=days, seed=self._spec.seed)
-        means = {name: float(getattr(table, name).mean()) for name in ("returns", "violation_share", "losses_kwh")}
+        means: dict[str, float] = {}
+        for prefix, learner in self._training.learners().items():
+            table = evaluate_policy(learner.policy(), task, days=days, seed=self._spec.seed)
+            means |= {prefix + name: float(getattr(table, name).mean()) for name in JUDGED_BY}
         return EvaluationReport(
             client=self._spec.name, round=broadcast.round, num_days=len(days), metrics=self._agreed(means)
         )

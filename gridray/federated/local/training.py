@@ -128,6 +128,10 @@ class LocalTraining:
         """Return the learner that acts for this client: the personal one if there is one."""
         return self._learner if self._personal is None else self._personal
 
+    def learners(self) -> dict[str, Learner]:
+        """Return the learners by the prefix of what is reported about them: the shared one, and `personal_`."""
+        return {"": self._learner} | ({} if self._personal is None else {"personal_": self._personal})
+
     def get_state(self) -> Arrays:
         """Return all that the next round needs and the broadcast does not bring."""
         state = _under(_STATE, self._learner.get_training_state()) | _under(_CONTROL, self._controls)
