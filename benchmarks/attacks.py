@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-NUM_CLIENTS, NUM_STATES, NUM_ACTIONS, NUM_ROWS = 10, 4, 2, 1000
+NUM_CLIENTS, NUM_STATES, NUM_ACTIONS, NUM_ROWS, NUM_UPDATES = 10, 4, 2, 1000, 20
 LEARNER = {"hidden_sizes": [32, 32], "learning_rate": 3e-3, "discount": 0.0}
 RULES: dict[str, dict[str, Any]] = {
     "fedavg": {},
@@ -57,13 +57,13 @@ def clients_of(data: Sequence[dict[str, NDArray[Any]]], num_updates: int) -> lis
 
 
 def final_return(rule: str, attack: str, num_attackers: int, *, num_rounds: int, seed: int) -> float:
-    """Return the mean reward of the joint policy on fresh states after num_rounds of 25 updates at each client."""
+    """Return the joint policy's mean reward on fresh states after num_rounds of NUM_UPDATES updates each."""
     rng = np.random.default_rng(seed)
     gain = rng.normal(size=(NUM_STATES, NUM_ACTIONS)) / np.sqrt(NUM_STATES)
     data = [transitions(gain, rng) for _ in range(NUM_CLIENTS)]
     if attack == LABEL_INVERSION:
         data[:num_attackers] = [inverted_rewards(rows) for rows in data[:num_attackers]]
-    clients = clients_of(data, num_updates=25)
+    clients = clients_of(data, num_updates=NUM_UPDATES)
     weights = make_learner("iql", observation_size=NUM_STATES, action_size=NUM_ACTIONS, config=LEARNER).get_weights()
     aggregator = grouped({"": make_aggregator(rule, RULES[rule])})
     state = aggregator.init(weights)

@@ -122,13 +122,18 @@ def round_times(
 
 def overhead(*, is_quick: bool, flower_python: str | None) -> dict[str, Any]:
     """Return the rows of actors of their own, of pools, and of Flower's simulation where it is at hand."""
+    plan: list[tuple[int, int, int | None, str]] = [
+        (10, 20, None, "fedavg"),
+        (50, 8, None, "fedavg"),
+        (50, 8, 2, "fedavg"),
+        (1000, 2, 2, "fedavg"),
+        (50, 4, 2, "median"),
+    ]
     rows = []
     with ray_session(num_cpus=2, object_store_bytes=2**31):
-        for num_clients, num_rounds in ((2, 2),) if is_quick else ((10, 20), (50, 8)):
-            rows.append(round_times(num_clients, num_rounds))
-        pools = ((6, 2, "fedavg"),) if is_quick else ((50, 8, "fedavg"), (50, 8, "median"), (1000, 3, "fedavg"))
-        for num_clients, num_rounds, rule in pools:
-            rows.append(round_times(num_clients, num_rounds, num_actors=2, rule=rule))
+        for num_clients, num_rounds, num_actors, rule in ((2, 2, None, "fedavg"),) if is_quick else plan:
+            rows.append(round_times(num_clients, num_rounds, num_actors=num_actors, rule=rule))
+            sys.stderr.write(json.dumps(rows[-1]) + "\n")
     results: dict[str, Any] = {"values": sum(SIZES.values()), "cpus": os.cpu_count(), "gridray": rows}
     if flower_python is not None:
         command = [flower_python, str(FLOWER_SCRIPT), str(sum(SIZES.values())), "2" if is_quick else "10,50"]
