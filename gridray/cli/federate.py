@@ -14,8 +14,7 @@ from gridray.federated.config import FederateConfig
 from gridray.federated.federate import FederationResult, federate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from gridray.cli.output import Advance
     from gridray.federated.coordinator import RoundRecord
 
 
@@ -47,9 +46,12 @@ def command(
         _print(result)
 
 
-def _advance(advance: Callable[[float], None], record: RoundRecord) -> None:
-    del record
-    advance(1)
+def _advance(advance: Advance, record: RoundRecord) -> None:
+    """Show the round, who was in it and, where the weights were evaluated, the mean return."""
+    returns = [metrics["returns"] for metrics in record.evaluation.values() if "returns" in metrics]
+    judged = f", mean return {sum(returns) / len(returns):.4g}" if returns else ""
+    missing = f", absent: {', '.join(record.absent)}" if record.absent else ""
+    advance(1, f"round {record.round}: {len(record.num_samples)} utilities{judged}{missing}")
 
 
 def _print(result: FederationResult) -> None:

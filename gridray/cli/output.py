@@ -6,14 +6,22 @@ import json
 import math
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+
+class Advance(Protocol):
+    """Moves a progress bar on by an amount of work, and shows what came of it behind the bar."""
+
+    def __call__(self, amount: float, status: str = "") -> None:
+        """Note the work done since the last call."""
+        ...
 
 
 @contextmanager
-def progress(description: str, total: float) -> Iterator[Callable[[float], None]]:
+def progress(description: str, total: float) -> Iterator[Advance]:
     """Show a progress bar on a terminal's standard error, and nothing where there is no terminal.
 
     Args:
@@ -21,19 +29,20 @@ def progress(description: str, total: float) -> Iterator[Callable[[float], None]
         total: Amount of work, in any unit.
 
     Yields:
-        A function that takes the amount of work done since its last call.
+        A function that takes the amount of work done since its last call, and a text to show.
     """
     if not sys.stderr.isatty():
-        yield lambda _amount: None
+        yield lambda _amount, _status="": None
         return
     # Rich takes 0.2 s to import: only a terminal pays for it.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    status = TextColumn("{task.fields[status]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), status)
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda amount: bar.advance(task, amount)
+        task = bar.add_task(description, total=total, status="")
+        yield lambda amount, status="": bar.update(task, advance=amount, status=status)
 
 
 def print_json(value: object) -> None:
