@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,11 @@ def small_config(datasets: dict[str, Path], **changes: Any) -> FederateConfig:
     return FederateConfig(**(settings | {"clients": clients, "learner": LEARNER} | changes))
 
 
+def two_of(config: FederateConfig, **changes: Any) -> FederateConfig:
+    """Return the federation of north and south alone."""
+    return replace(config, clients=config.clients[1:], **changes)
+
+
 def waits_for(gate: Path) -> Callable[[object], None]:
     """Return a call that keeps an actor busy until the gate is there."""
 
@@ -76,8 +82,10 @@ def hold(client: Any, gate: Path, strike: Callable[[], object]) -> Iterator[None
     """Let the block's round wait for a client, strike while it waits, and let it go on."""
 
     def strike_then_open() -> None:
-        strike()
-        gate.touch()
+        try:
+            strike()
+        finally:
+            gate.touch()
 
     client.__ray_call__.remote(waits_for(gate))
     timer = threading.Timer(1.0, strike_then_open)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
-from federations import NAMES, hold, small_config
+from federations import NAMES, hold, small_config, two_of
 from ray.cluster_utils import Cluster
 
 from gridray.federated.rounds import run_round, start_federation
@@ -24,7 +24,7 @@ RESOURCE = "utility_north"
 
 def main(datasets: Path, out: Path) -> None:
     """Write one digest per round, as JSON."""
-    config = small_config({name: datasets / name for name in NAMES})
+    config = two_of(small_config({name: datasets / name for name in NAMES}))
     clients = tuple(replace(client, resource=RESOURCE if client.name == "north" else None) for client in config.clients)
     with tempfile.TemporaryDirectory(prefix="gr-") as folder:
         common = {"temp_dir": folder, "node_ip_address": "127.0.0.1", "include_dashboard": False}
