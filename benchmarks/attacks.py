@@ -6,6 +6,8 @@ tanh(gain @ state), the reward minus the squared distance to it; each client's s
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,4 +122,5 @@ def table(
                         "std_over_seeds": round(float(np.std(returns)), 4),
                     }
                 )
+                sys.stderr.write(json.dumps(rows[-1]) + "\n")
     return rows

@@ -162,7 +162,7 @@ def main() -> None:
         results = overhead(is_quick=options.quick, flower_python=options.flower_python)
     elif options.mode == "attacks":
         rules = options.rules.split(",")
-        results = attacks.table(num_rounds=1 if options.quick else 5, num_seeds=1, rules=rules)
+        results = attacks.table(num_rounds=1 if options.quick else 3, num_seeds=1, rules=rules)
     else:
         results = tabular.speed_up(num_seeds=4 if options.quick else 40, num_episodes=30)
     text = json.dumps(results, indent=1) + "\n"
