@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -173,14 +173,15 @@ class RayActors:
             if isinstance(error.cause, GridRayError):
                 raise error.cause from None
             raise
-        except RayActorError as error:
-            raise MemberLostError(
-                f"A member of the federation was lost ({type(error).__name__}): run again to go on from the last round"
-            ) from error
         except GetTimeoutError as error:
             raise FederationError(
                 f"A member of the federation does not answer within {self._timeout_s:g} s: "
                 "run again to go on from the last round"
+            ) from error
+        except RayError as error:
+            # An actor, or with its node what it had answered.
+            raise MemberLostError(
+                f"A member of the federation was lost ({type(error).__name__}): run again to go on from the last round"
             ) from error
 
     def first(self, tickets: Mapping[str, Any], timeout_s: float) -> str | None:
@@ -223,10 +224,10 @@ class RayActors:
             if isinstance(error.cause, RayActorError):
                 return f"its actor failed ({type(error.cause).__name__})"
             return _failed(error.cause)
-        except RayActorError as error:
-            raise MemberLostError(f"The coordinator was lost ({type(error).__name__})") from error
         except GetTimeoutError as error:
             raise FederationError(f"The coordinator does not answer within {self._timeout_s:g} s") from error
+        except RayError as error:
+            raise MemberLostError(f"The coordinator or an update was lost ({type(error).__name__})") from error
         return reason
 
 
