@@ -19,6 +19,7 @@ from gridray.federated.compression import CompressionConfig
 from gridray.federated.config import ClientConfig, FederateConfig
 from gridray.federated.federate import federate
 from gridray.federated.ledger import RoundClosed, RunEnded, verify
+from gridray.federated.membership import client_spec
 from gridray.federated.moments import moments, pool
 from gridray.federated.privacy.dp_sgd import DpSgdConfig
 from gridray.federated.privacy.protection import ProtectionConfig, SecureAggregationConfig, UtilityNoiseConfig
@@ -196,6 +197,30 @@ def test_coordinator_that_repeats_a_round_with_others_is_refused(config: Federat
     with pytest.raises(FederationError, match="unmasking shares of 0 members arrived"):
         run_round(replace(again, clients=dict(again.clients) | {"north": dropping}))
     assert run_round(again).absent == {}
+
+
+def test_coordinator_that_poses_as_another_member_is_refused(config: FederateConfig, tmp_path: Path) -> None:
+    honest = UtilityClient(client_spec(config, config.clients[0], tmp_path / "clients" / "east")).describe().public_key
+    for key in (honest, "ab" * 32):
+        clients = (replace(config.clients[0], public_key=key), *config.clients[1:])
+        known = replace(config, clients=clients, rounds=1, protection=MASKED)
+        if key == honest:
+            federate(known, tmp_path, use_ray=False)
+        else:
+            with pytest.raises(FederationError, match="another identity key of 'east' than is known: refused"):
+                federate(known, tmp_path, use_ray=False)
+
+
+def test_masked_federation_over_actors_equals_that_in_one_process(
+    ray_local: None, config: FederateConfig, tmp_path: Path
+) -> None:
+    del ray_local
+    protection = replace(MASKED, compression=CompressionConfig(kind="int8"))
+    masked = replace(config, rounds=2, protection=protection)
+    alone = federate(masked, tmp_path / "alone", use_ray=False)
+    apart = federate(masked, tmp_path / "apart")
+    assert [record.weights_sha256 for record in alone.history] == [record.weights_sha256 for record in apart.history]
+    assert len(verify(tmp_path / "apart" / "ledger.jsonl")) == 4
 
 
 def test_robust_rule_over_masked_groups_runs(datasets: dict[str, Path], config: FederateConfig, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.gradient import GradientLearner
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.partial import SHARDS
-from gridray.errors import ConfigError
+from gridray.errors import ConfigError, FederationError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
 from gridray.federated.local.config import LocalConfig
@@ -55,6 +55,7 @@ class ClientSpec:
     protection: what protects its data and its updates.
     num_clients: clients of the federation.
     max_rounds: rounds of the run at most.
+    known_keys: client -> public identity key, where it is known from elsewhere than the coordinator.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ClientSpec:
     protection: ProtectionConfig = field(default_factory=ProtectionConfig)
     num_clients: int = 1
     max_rounds: int = 1
+    known_keys: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,9 @@ class UtilityClient:
             FederationError: it is not this stage's turn, or the stage would bare the client's update.
         """
         session = order.session
+        for name, key in self._spec.known_keys.items():
+            if session.members.get(name, key) != key:
+                raise FederationError(f"The coordinator shows another identity key of {name!r} than is known: refused")
         if order.stage == "advertise" and session.round == ROUND:
             self._outbox.put_words(
                 session.round, moments_fixed_point(len(session.members)).encode(packed_moments(self.moments()))

@@ -25,6 +25,8 @@ class ClientConfig:
     learner: settings of the algorithm that differ at this client; not those that change the networks' shapes.
     away: rounds in which it takes no part, each a pair of first and last.
     shared_metrics: metrics that it agrees to send; none: all.
+    public_key: its identity key as it told the others outside of the federation; a member that is shown another one
+        leaves the sum. Without it, members believe the coordinator, which could then pose as all the others.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ClientConfig:
     learner: dict[str, Any] = field(default_factory=dict)
     away: tuple[tuple[int, int], ...] = ()
     shared_metrics: tuple[str, ...] | None = None
+    public_key: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):

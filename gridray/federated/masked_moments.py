@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridray.federated.moments import Moments
+from gridray.federated.moments import Moments, as_sums, of_sums
 from gridray.federated.outbox import Order
 from gridray.federated.privacy.quantisation import FixedPoint, widest
 from gridray.federated.privacy.secure_aggregation import secure_sum
@@ -34,23 +34,15 @@ def moments_fixed_point(num_members: int) -> FixedPoint:
 
 
 def packed_moments(found: Mapping[str, Moments]) -> NDArray[np.float64]:
-    """Return count, sums and sums of squares of all columns, in order of name, as one vector."""
-    parts = [
-        np.concatenate(([part.num_rows], part.num_rows * part.mean, part.m2 + part.num_rows * np.square(part.mean)))
-        for _, part in sorted(found.items())
-    ]
-    return np.concatenate(parts)
+    """Return the moments of all columns, in order of name, as one vector that adds up over clients."""
+    return np.concatenate([as_sums(part, np.zeros_like(part.mean)) for _, part in sorted(found.items())])
 
 
 def unpacked_moments(total: NDArray[np.float64], widths: Mapping[str, int]) -> dict[str, Moments]:
     """Return the moments of all rows together; widths: column -> number of its features."""
-    found, start = {}, 0
-    for name, width in sorted(widths.items()):
-        count, sums, squares = np.split(total[start : start + 1 + 2 * width], [1, 1 + width])
-        mean = sums / count[0]
-        found[name] = Moments(round(float(count[0])), mean, np.maximum(squares - count[0] * np.square(mean), 0.0))
-        start += 1 + 2 * width
-    return found
+    bounds = np.cumsum([1 + 2 * width for _, width in sorted(widths.items())])[:-1]
+    parts = zip(sorted(widths.items()), np.split(total, bounds), strict=True)
+    return {name: of_sums(part, np.zeros(width)) for (name, width), part in parts}
 
 
 def sum_moments(

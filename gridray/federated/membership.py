@@ -47,6 +47,7 @@ def client_spec(config: FederateConfig, client: ClientConfig, folder: Path) -> C
         protection=config.protection,
         num_clients=len(config.clients),
         max_rounds=config.rounds,
+        known_keys={other.name: other.public_key for other in config.clients if other.public_key is not None},
     )
 
 

@@ -70,6 +70,7 @@ class SecretBatches:
     def draw(self, stream: SecretStream, *purpose: str) -> NDArray[np.int64]:
         """Return row numbers [units in the batch, rows_per_unit]; a batch may be empty."""
         units = np.flatnonzero(stream.uniform(self.num_units, "units", *purpose) < self._sampling_rate)
-        parts = stream.uniform(len(units) * self._rows_per_unit, "rows", *purpose).reshape(len(units), self._rows_per_unit)
+        shape = (len(units), self._rows_per_unit)
+        parts = stream.uniform(len(units) * self._rows_per_unit, "rows", *purpose).reshape(shape)
         offsets = (parts * self._counts[units, None]).astype(np.int64)
         return np.asarray(self._rows[self._starts[units, None] + offsets])
