@@ -193,7 +193,7 @@ def cost(*, quick: bool) -> dict[str, Any]:
 
 def attacks(*, quick: bool) -> dict[str, Any]:
     """Measure the membership attack at several budgets over seeds."""
-    seeds, num_steps = (1, 20) if quick else (5, 600)
+    seeds, num_steps = (1, 20) if quick else (3, 400)
     found = {}
     for epsilon in (None, 32.0, 8.0, 2.0):
         runs = [membership(epsilon, seed, num_steps) for seed in range(seeds)]

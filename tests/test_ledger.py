@@ -38,7 +38,6 @@ START = RunStarted(
     coordinator=public_key(COORDINATOR),
     members={name: public_key(secret) for name, secret in CLIENTS.items()},
     data_sha256=dict.fromkeys(CLIENTS, "ab" * 32),
-    config_sha256="cd" * 32,
     aggregator="fedavg",
     protection="secure aggregation",
     versions={"gridray": "0.1.0"},

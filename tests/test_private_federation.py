@@ -229,6 +229,8 @@ def test_robust_rule_over_masked_groups_runs(datasets: dict[str, Path], config: 
     robust = replace(config, clients=clients, aggregator="median", rounds=2, protection=protection)
     history = federate(robust, tmp_path, use_ray=False).history
     assert [len(record.num_samples) for record in history] == [9, 9]
+    # Each of the four datasets is a little larger than the one before: nearly all nine count.
+    assert all(8.5 < record.report["masked.effective_clients"] <= 9.0 for record in history)
 
 
 def test_noise_per_utility_has_the_accounted_size(config: FederateConfig, tmp_path: Path) -> None:
@@ -330,6 +332,10 @@ def test_update_whose_signature_does_not_fit_is_refused(config: FederateConfig, 
     forged = replace(update, metrics={"actor_loss": 0.0})
     assert "is not signed with its identity key" in federation.ask("receive", "north", forged)
     assert federation.ask("receive", "north", update) is None
+    federation.coordinator.end_run("test")
+    ended = verify(tmp_path / "ledger.jsonl")[-1].body
+    assert isinstance(ended, RunEnded)
+    assert (ended.num_rounds, ended.reason) == (0, "test")
 
 
 def test_actor_only_federation_keeps_critics_at_home_and_out_of_bundles(config: FederateConfig, tmp_path: Path) -> None:

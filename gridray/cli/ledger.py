@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,15 +12,10 @@ from gridray.federated.ledger import Entry, RoundClosed, RunStarted, read_head, 
 from gridray.federated.ledger import head_file as head_beside
 
 
-class Action(StrEnum):
-    """What to do with a ledger."""
-
-    VERIFY = "verify"
-    SHOW = "show"
-
-
 def command(
-    action: Annotated[Action, typer.Argument(help="verify: find any change; show: verify, then print the lines.")],
+    action: Annotated[
+        Literal["verify", "show"], typer.Argument(help="verify: find any change; show: verify, then print the lines.")
+    ],
     path: Annotated[Path, typer.Argument(help="Ledger, such as runs/federate/ledger.jsonl.")],
     head: Annotated[
         Path | None, typer.Option(help="Head that was kept elsewhere; finds lines removed together with their head.")
@@ -36,9 +30,9 @@ def command(
     """
     entries = verify(path, head=head, key=key)
     found = read_head(head_beside(path))
-    if action is Action.VERIFY and as_json:
+    if action == "verify" and as_json:
         print_json({"num_lines": found.num_lines, "last": found.last, "coordinator": found.key, "is_unchanged": True})
-    elif action is Action.VERIFY:
+    elif action == "verify":
         rows = [[found.num_lines, found.last, found.key]]
         print_table("Ledger is unchanged", ["lines", "last hash", "coordinator"], rows)
     else:

@@ -227,7 +227,7 @@ class Coordinator:
             num_samples={update.client: update.num_samples for update in updates},
             metrics={update.client: dict(update.metrics) for update in updates},
             absent=dict(sorted(absent.items())),
-            report=report,
+            report={**report, **self._intake.report()},
             evaluation=self.evaluation(),
             weights_sha256=digest(weights),
         )

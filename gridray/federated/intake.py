@@ -138,6 +138,12 @@ class Intake:
             return None
         return {name for mean in self._sums.means for name in mean.members}
 
+    def report(self) -> dict[str, float]:
+        """Return figures of the round for its record: the effective number of members in all masked sums."""
+        if not self._sums.means:
+            return {}
+        return {"masked.effective_clients": sum(mean.effective_members for mean in self._sums.means)}
+
     def crossings(self) -> tuple[Crossing, ...]:
         """Return the ledger's lines about what came in, by client."""
         return tuple(sorted(self._crossings, key=lambda crossing: crossing.client))

@@ -31,9 +31,9 @@ _PURPOSE = b"gridray ledger head"
 class RunStarted:
     """First line of a run.
 
+    run: digest of all that decides the numbers.
     coordinator, members: public Ed25519 keys in hexadecimal, members' by name.
     data_sha256: member -> digest over its dataset's digests.
-    config_sha256: digest of all that decides the numbers.
     aggregator: rule that joins updates; protection: what protects them, in words.
     versions: package -> version.
     """
@@ -43,7 +43,6 @@ class RunStarted:
     coordinator: str
     members: dict[str, str]
     data_sha256: dict[str, str]
-    config_sha256: str
     aggregator: str
     protection: str
     versions: dict[str, str]

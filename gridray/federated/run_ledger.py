@@ -36,7 +36,6 @@ class RunLedger:
                     coordinator=public_key(secret),
                     members=dict(rules.keys),
                     data_sha256=rules.data_sha256,
-                    config_sha256=rules.run_digest,
                     aggregator=", ".join(sorted({rule.rule for rule in rules.sharing.rules.values()})),
                     protection=rules.protection.describe(),
                     versions={name: version(name) for name in _VERSIONED},
