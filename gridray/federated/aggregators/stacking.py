@@ -39,11 +39,11 @@ def stacked(weights: Weights, updates: Sequence[ClientUpdate]) -> Stacked:
     """Stack global weights and updates; the dtype is the widest of the arrays."""
     ordered = in_order(updates)
     samples = np.array([update.num_samples for update in ordered], dtype=np.float64)
-    return Stacked(
-        current=flattened(weights, weights),
-        rows=np.stack([flattened(update.weights, weights) for update in ordered]),
-        shares=samples / samples.sum(),
-    )
+    current = flattened(weights, weights)
+    rows = np.empty((len(ordered), current.size), dtype=current.dtype)
+    for row, update in zip(rows, ordered, strict=True):
+        np.concatenate([np.ravel(update.weights[name]) for name in weights], out=row)
+    return Stacked(current=current, rows=rows, shares=samples / samples.sum())
 
 
 def flattened(arrays: Weights, template: Weights) -> NDArray[Any]:
