@@ -24,7 +24,7 @@ from gridray.federated.local.config import LocalConfig
 from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
 from gridray.federated.moments import Moments, moments
-from gridray.federated.outbox import Order, Outbox
+from gridray.federated.outbox import CLIPPED, Order, Outbox
 from gridray.federated.privacy.protection import ProtectionConfig
 from gridray.federated.private_training import PrivateRounds
 from gridray.federated.run_ledger import EPSILON
@@ -156,6 +156,8 @@ class UtilityClient:
         metrics = self._training.train(broadcast, self._rng("", broadcast.round))
         weights = self._training.weights()
         sent = self._spec.sharing.sent(weights)
+        start = {name: broadcast.weights[name] for name in sent}
+        metrics = {**metrics, **self._outbox.clipped_share(weights, start)}
         update = ClientUpdate(
             client=self._spec.name,
             round=broadcast.round,
@@ -165,7 +167,6 @@ class UtilityClient:
             metrics=self._agreed(metrics),
             value=self._training.value() if self._spec.sends_value else None,
         )
-        start = {name: broadcast.weights[name] for name in sent}
         packed = self._outbox.pack(update, start, broadcast.run, self._rng("/outbox", broadcast.round))
         self._save(broadcast.round)
         self._last_round = broadcast.round
@@ -285,7 +286,7 @@ class UtilityClient:
     def _agreed(self, metrics: dict[str, float]) -> dict[str, float]:
         allowed = self._spec.shared_metrics
         if self._spec.protection.dp_sgd is not None:
-            return {name: value for name, value in metrics.items() if name.startswith(EPSILON)}
+            return {name: value for name, value in metrics.items() if name.startswith((EPSILON, CLIPPED))}
         return {name: value for name, value in metrics.items() if allowed is None or name in allowed}
 
     def _restore(self, round_index: int) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gridray.federated.updates import ClientUpdate, Weights
 
 RESIDUAL = "residual"
+CLIPPED = "clipped_share"
 _SUMS = "sums.json"
 
 
@@ -71,6 +72,14 @@ class Outbox:
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what `get_state` returned; other arrays may be there."""
         self._residual = state.get(RESIDUAL)
+
+    def clipped_share(self, after: Weights, start: Weights) -> dict[str, float]:
+        """Return, under masks, the share of the change's entries that the limit cuts, as a metric; else nothing."""
+        secure = self._protection.secure_aggregation
+        if secure is None:
+            return {}
+        change = flattened(after, start).astype(np.float64) - flattened(start, start)
+        return {CLIPPED: float(np.mean(np.abs(change) > secure.limit))}
 
     def pack(self, update: ClientUpdate, start: Weights, run: str, rng: np.random.Generator) -> ClientUpdate:
         """Return the update as it leaves, signed; under masks its weights stay here for the sum.
