@@ -27,14 +27,14 @@ def main(datasets: Path, out: Path) -> None:
     config = two_of(small_config({name: datasets / name for name in NAMES}))
     clients = tuple(replace(client, resource=RESOURCE if client.name == "north" else None) for client in config.clients)
     with tempfile.TemporaryDirectory(prefix="gr-") as folder:
-        common = {"temp_dir": folder, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-        small = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1", "resources": {RESOURCE: 1.0}}
+        common = {"temp_dir": folder, "node_ip_address": "127.0.0.2", "include_dashboard": False}
+        small = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.2", "resources": {RESOURCE: 1.0}}
         cluster = Cluster()
         try:
             cluster.add_node(num_cpus=3, object_store_memory=80 * 2**20, **common)
             nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=1, **small) for _ in range(2))}
             ray.init(
-                address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1"
+                address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.2"
             )
             federation = start_federation(RayActors(timeout_s=90.0), replace(config, clients=clients), out)
             records = [run_round(federation)]
