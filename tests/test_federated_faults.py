@@ -10,7 +10,6 @@ import struct
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from gridray.federated.sites import InProcess, Placing, RayActors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from gridray.federated.config import FederateConfig
     from gridray.federated.updates import ClientUpdate
