@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -221,6 +221,9 @@ class RayActors:
             reason: str | None = ray.get(receipt, timeout=self._timeout_s)
         except RayTaskError as error:
             # The receipt of an update whose client died carries that death; the coordinator's own is no RayTaskError.
+            if isinstance(error.cause, ActorUnavailableError):
+                # It is being started again, here or on another node: the round is worth repeating.
+                raise MemberLostError("A client is being started again") from error
             if isinstance(error.cause, RayActorError):
                 return f"its actor failed ({type(error.cause).__name__})"
             return _failed(error.cause)
