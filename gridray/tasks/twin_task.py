@@ -11,7 +11,7 @@ import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
-from gridray.tasks.base import scaled_observations, set_points
+from gridray.tasks.scaling import action_ranges, decode_rows, observation_scales, observe_rows
 from gridray.tasks.twin import Loads
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class TwinTask(ABC):
         self.feeder, self.grid = twin.feeder, twin.grid
         self.observation_channels, self.action_channels = twin.observation_channels, twin.action_channels
         self.num_steps = twin.num_steps
+        self._scales, self._ranges = observation_scales(self.observation_channels), action_ranges(self.action_channels)
 
     @abstractmethod
     def score(self, state: TwinState, interval: Interval) -> StepResult:
@@ -101,14 +102,14 @@ class TwinTask(ABC):
 
     def step(self, state: TwinState, actions: NDArray[np.float32]) -> StepResult:
         """Apply actions [num_envs, num_actions] for one interval and move the time on."""
-        interval = self.twin.interval(state, set_points(self.action_channels, actions).T)
+        interval = self.twin.interval(state, decode_rows(self._ranges, actions))
         result = self.score(state, interval)
         self.twin.move_on(state)
         return result
 
     def observe(self, state: TwinState) -> NDArray[np.float32]:
         """Return the observations, float32 [num_envs, num_observations]."""
-        return scaled_observations(self.observation_channels, self.twin.observe(state).T)
+        return observe_rows(self._scales, self.twin.observe(state))
 
     def voltages(self, state: TwinState) -> NDArray[np.float64]:
         """Return voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""
