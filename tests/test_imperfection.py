@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from gridray.envs.registration import make_vector_env
-from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError
 from gridray.tasks.base import physical_observations, scaled_actions
 from gridray.tasks.imperfection import Imperfection, ImperfectionConfig
 from gridray.tasks.observations import LOAD_CHANNEL
 from gridray.tasks.registry import TASKS, make_task
+
+if TYPE_CHECKING:
+    from gridray.envs.vector_env import GridVectorEnv
 
 SMALL: dict[str, Any] = {"num_days": 10, "step_minutes": 60}
 ALL = {
@@ -29,7 +31,7 @@ ALL = {
 }
 
 
-def make(num_envs: int, imperfection: dict[str, float], name: str = "volt_var", **config: Any) -> GridVectorEnv:  # noqa: ANN401
+def make(num_envs: int, imperfection: dict[str, float], name: str = "volt_var", **config: Any) -> GridVectorEnv:
     return make_vector_env(name, SMALL | config | {"imperfection": imperfection}, num_envs, seed=3)
 
 

@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"num_days": 5, "step_minutes": 60}
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize("agents", ["device", "zone"])
-def test_parallel_api_test_passes_without_warning(name: str, agents: Any) -> None:
+def test_parallel_api_test_passes_without_warning(name: str, agents: Any) -> None:  # noqa: ANN401
     env = make_parallel_env(name, SMALL, agents=agents)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -33,7 +33,7 @@ def test_parallel_api_test_passes_without_warning(name: str, agents: Any) -> Non
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize("agents", ["device", "zone"])
-def test_agents_together_are_the_single_agent(name: str, agents: Any) -> None:
+def test_agents_together_are_the_single_agent(name: str, agents: Any) -> None:  # noqa: ANN401
     parallel, single = make_parallel_env(name, SMALL, agents=agents), make_vector_env(name, SMALL, 1)
     parallel.reset(options={"day": 3})
     single.reset(options={"days": [3]})

@@ -16,7 +16,7 @@ from gridray.tasks.view_layout import FEATURES, KINDS, MAX_ACTIONS, WIDTH
 SMALL: dict[str, Any] = {"num_days": 10, "step_minutes": 60}
 
 
-def observed(name: str, num_envs: int = 3, **config: Any) -> tuple[Any, np.ndarray]:  # noqa: ANN401
+def observed(name: str, num_envs: int = 3, **config: Any) -> tuple[Any, np.ndarray]:
     envs = make_vector_env(name, SMALL | config, num_envs, seed=2)
     envs.reset(seed=2)
     for _ in range(3):

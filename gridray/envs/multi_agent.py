@@ -10,15 +10,16 @@ from pettingzoo import ParallelEnv
 
 from gridray.envs.vector_env import OBSERVATION_LIMIT, GridVectorEnv
 from gridray.errors import ConfigError
+from gridray.tasks.twin_task import TwinTask
 from gridray.tasks.zones import distance_zones, regulator_areas
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gridray.tasks.twin_task import TwinTask
+    from gridray.tasks.base import Task
 
 
-class GridParallelEnv(ParallelEnv[str, Any, Any]):
+class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
     """One day at a time, acted on by all agents at once.
 
     Agents are devices with set-points ("regulator.reg1") or zones ("zone_0", ...). An agent sees the local views of its
@@ -29,7 +30,7 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):
     metadata: dict[str, Any] = {"name": "gridray", "render_modes": []}  # noqa: RUF012
 
     def __init__(
-        self, task: TwinTask, *, agents: Literal["device", "zone"] = "device", num_zones: int | None = None
+        self, task: Task, *, agents: Literal["device", "zone"] = "device", num_zones: int | None = None
     ) -> None:
         """Create the environment.
 
@@ -39,10 +40,12 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):
             num_zones: zones of buses near one another; without it they are the areas between regulators.
 
         Raises:
-            ConfigError: agents or num_zones mean nothing here.
+            ConfigError: the task has no local views, or agents or num_zones mean nothing here.
         """
-        self.task = task
         self._vector = GridVectorEnv(task, 1, seed=None)
+        if not isinstance(task, TwinTask):
+            raise ConfigError(f"Task '{task.name}' has no local views of its devices: use its single agent.")
+        self.task = task
         members = _members(task, agents, num_zones)
         self.possible_agents = list(members)
         self.agents: list[str] = []

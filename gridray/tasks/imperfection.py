@@ -1,4 +1,4 @@
-"""Meters, links and forecasts as they are: noisy, late, lost and wrong; every draw from the environment's own streams."""
+"""Meters, links and forecasts as they are: noisy, late, lost, wrong; all draws from the environment's own streams."""
 
 from __future__ import annotations
 

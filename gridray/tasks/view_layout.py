@@ -97,7 +97,7 @@ def lay_out(
     shared = _shared(twin, places)
     ratings, phases, distances = _ratings(twin), _phases(twin), bus_distances_km(twin.feeder)
     farthest = max(distances.values()) or 1.0
-    load_at = {bus: 0.0 for bus in tree}
+    load_at = dict.fromkeys(tree, 0.0)
     for load in twin.feeder.loads:
         load_at[load.bus] = load_at.get(load.bus, 0.0) + load.kw
     total_kw = sum(load_at.values()) or 1.0
