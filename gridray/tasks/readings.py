@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from gridray.physics.compiled import KW_PER_PU
-from gridray.physics.loads import branch_currents, total_powers
+from gridray.physics.lanes import LANE, empty_lanes, load, plus_product, store
+from gridray.physics.loads import lane_current
 from gridray.physics.measure import PowerBalance, source_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.physics.compiled import CompiledFeeder
+    from gridray.physics.network import Network
     from gridray.physics.state import GridState
 
 
@@ -31,6 +32,18 @@ class Excursion(NamedTuple):
     share: NDArray[np.float64]
 
 
+class PowersDrawn(NamedTuple):
+    """Powers of E environments, kW and kvar.
+
+    items: complex128 [E], drawn by loads and generators; capacitors: complex128 [E];
+    generators_kw: float64 [num_generators, E], drawn by each, negative where it feeds in.
+    """
+
+    items: NDArray[np.complex128]
+    capacitors: NDArray[np.complex128]
+    generators_kw: NDArray[np.float64]
+
+
 def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
     """Return node voltages and their magnitudes, pu, both [num_nodes, E], in the order of node_names."""
     shape = (grid.num_nodes, state.v.shape[2])
@@ -41,13 +54,18 @@ def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.co
 
 def balance(grid: CompiledFeeder, state: GridState, v: NDArray[np.complex128]) -> PowerBalance:
     """Return what `power_balance` does, from voltages already read (`node_voltages`)."""
-    capacitors = -grid.capacitor_kvar[:, None] * state.capacitor_states
-    p = np.concatenate((state.items_kw, np.zeros_like(capacitors))) / KW_PER_PU
-    q = np.concatenate((state.items_kvar, capacitors)) / KW_PER_PU
-    current = branch_currents(grid.network, p, q, state.v)
-    items, rest = total_powers(grid.network, current, state.v, len(state.items_kw))
     source = source_power(grid, v, state.source_pu)
-    return PowerBalance(source, items * KW_PER_PU, source - (items + rest) * KW_PER_PU)
+    drawn = powers_drawn(grid, state)
+    return PowerBalance(source, drawn.items, source - drawn.items - drawn.capacitors)
+
+
+def powers_drawn(grid: CompiledFeeder, state: GridState) -> PowersDrawn:
+    """Return the powers of loads, generators and capacitors at the solved voltages."""
+    num_envs, num_loads = state.v.shape[2], len(grid.load_names)
+    total = np.empty((4, num_envs))
+    generators_kw = np.empty((len(state.items_kw) - num_loads, num_envs))
+    _draw(grid.network, state, grid.capacitor_kvar, num_loads, total, generators_kw)
+    return PowersDrawn(total[0] + 1j * total[1], total[2] + 1j * total[3], generators_kw)
 
 
 def excursion(magnitude: NDArray[np.float64], low: float, high: float) -> Excursion:
@@ -56,6 +74,19 @@ def excursion(magnitude: NDArray[np.float64], low: float, high: float) -> Excurs
     total, deepest, share = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
     _excursion(magnitude, low, high, total, deepest, share)
     return Excursion(total, total / num_nodes, deepest, share / num_nodes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def load_columns(array: NDArray[np.float64], first: int, width: int, lane: NDArray[np.float64]) -> None:
+    """Copy `width` columns; what is beyond them is a copy of the first, so that it is a number."""
+    if width == LANE:
+        for i in range(array.shape[0]):
+            for e in range(LANE):
+                lane[i, e] = array[i, first + e]
+    else:
+        for i in range(array.shape[0]):
+            for e in range(LANE):
+                lane[i, e] = array[i, first + e if e < width else first]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -87,3 +118,47 @@ def _excursion(
             total[env] += depth
             deepest[env] = max(deepest[env], depth)
             count[env] += 1.0 if depth > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw(
+    net: Network,
+    state: GridState,
+    capacitor_kvar: NDArray[np.float64],
+    num_loads: int,
+    total: NDArray[np.float64],
+    generators_kw: NDArray[np.float64],
+) -> None:
+    """Write kW and kvar of items and of capacitors, [4, E], and kW of each generator."""
+    num_items, num_envs = state.items_kw.shape[0], state.v.shape[2]
+    p, q = empty_lanes(num_items + len(capacitor_kvar)), empty_lanes(num_items + len(capacitor_kvar))
+    across, sums, by_generator = empty_lanes(2), empty_lanes(4), empty_lanes(max(num_items - num_loads, 1))
+    for first in range(0, num_envs, LANE):
+        width = min(LANE, num_envs - first)
+        sums[:] = 0.0
+        by_generator[:] = 0.0
+        load_columns(state.items_kw, first, width, p[:num_items])
+        load_columns(state.items_kvar, first, width, q[:num_items])
+        load_columns(state.capacitor_states, first, width, q[num_items:])
+        for c in range(len(capacitor_kvar)):
+            store(p, num_items + c, 0.0)
+            store(q, num_items + c, load(q, num_items + c) * -capacitor_kvar[c])
+        for m in range(net.branch_from.size):
+            near, far, item = net.branch_from[m], net.branch_to[m], net.branch_item[m]
+            load_columns(state.v[near], first, width, across)
+            if far >= 0:
+                for c in range(2):
+                    for e in range(width):
+                        across[c, e] -= state.v[far, c, first + e]
+            scale = net.branch_curve[m, 0]
+            weight = net.branch_share[m] * scale
+            vr, vi = load(across, 0), load(across, 1)
+            re, im = lane_current(net.branch_curve, m, scale, load(p, item) * weight, load(q, item) * weight, vr, vi)
+            kw, kvar = plus_product(vr * re, vi, im), plus_product(vi * re, -1.0 * vr, im)
+            row = 0 if item < num_items else 2
+            store(sums, row, load(sums, row) + kw)
+            store(sums, row + 1, load(sums, row + 1) + kvar)
+            if num_loads <= item < num_items:
+                store(by_generator, item - num_loads, load(by_generator, item - num_loads) + kw)
+        total[:, first : first + width] = sums[:, :width]
+        generators_kw[:, first : first + width] = by_generator[: len(generators_kw), :width]
