@@ -1,4 +1,4 @@
-"""Voltages read off the solver's arrays once, in one pass, and how far they are outside a band."""
+"""Voltages and powers read off the solver's arrays, each in one pass."""
 
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.network import Network
     from gridray.physics.state import GridState
-
-
-class Excursion(NamedTuple):
-    """How far voltages are outside a band, float64 [E]; depths in pu.
-
-    total: sum over nodes; mean: over nodes; deepest: of the worst node; share: of nodes outside, 0..1.
-    """
-
-    total: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    deepest: NDArray[np.float64]
-    share: NDArray[np.float64]
 
 
 class PowersDrawn(NamedTuple):
@@ -68,14 +56,6 @@ def powers_drawn(grid: CompiledFeeder, state: GridState) -> PowersDrawn:
     return PowersDrawn(total[0] + 1j * total[1], total[2] + 1j * total[3], generators_kw)
 
 
-def excursion(magnitude: NDArray[np.float64], low: float, high: float) -> Excursion:
-    """Return how far magnitudes [num_nodes, E] are outside low..high, pu."""
-    num_nodes, num_envs = magnitude.shape
-    total, deepest, share = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
-    _excursion(magnitude, low, high, total, deepest, share)
-    return Excursion(total, total / num_nodes, deepest, share / num_nodes)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def load_columns(array: NDArray[np.float64], first: int, width: int, lane: NDArray[np.float64]) -> None:
     """Copy `width` columns; what is beyond them is a copy of the first, so that it is a number."""
@@ -100,24 +80,6 @@ def _read(
             re, im = solved[row, 0, env], solved[row, 1, env]
             v[node, env] = complex(re, im)
             magnitude[node, env] = np.sqrt(re * re + im * im)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _excursion(
-    magnitude: NDArray[np.float64],
-    low: float,
-    high: float,
-    total: NDArray[np.float64],
-    deepest: NDArray[np.float64],
-    count: NDArray[np.float64],
-) -> None:
-    """Add up depths outside low..high; a voltage that is no number counts as none."""
-    for node in range(magnitude.shape[0]):
-        for env in range(magnitude.shape[1]):
-            depth = max(low - magnitude[node, env], magnitude[node, env] - high, 0.0)
-            total[env] += depth
-            deepest[env] = max(deepest[env], depth)
-            count[env] += 1.0 if depth > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

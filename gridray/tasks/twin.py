@@ -15,6 +15,7 @@ from gridray.physics.measure import source_power
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ObservationChannel
+from gridray.tasks.day_starts import DayStarts
 from gridray.tasks.readings import balance, node_voltages
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Twin:
         self.step_h = step_minutes / 60.0
         self.nominal_kw = float(loads.kw.sum())
         self._has_local_controls = has_local_controls
+        self._starts = DayStarts(grid, SOLVER_TOLERANCE)
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
         self.observation_channels = self._observation_channels()
 
@@ -135,7 +137,7 @@ class Twin:
         part.day[:] = days
         part.streams.restart(np.arange(len(rows)), seeds)
         self._begin(part)
-        part.grid = settle(self.grid, part.grid, tolerance=SOLVER_TOLERANCE)
+        part.grid = self._starts.settled(days, part.grid)
         part.v, part.vmag_pu = node_voltages(self.grid, part.grid)
         for name in ("day", "t"):
             getattr(state, name)[rows] = getattr(part, name)

@@ -15,7 +15,6 @@ from gridray.tasks.fleets.batteries import Batteries
 from gridray.tasks.fleets.capacitors import Capacitors
 from gridray.tasks.fleets.inverters import Inverters
 from gridray.tasks.fleets.regulators import Regulators
-from gridray.tasks.readings import excursion
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
 from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
@@ -99,11 +98,12 @@ class VoltVar(TwinTask):
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh voltage, losses, wear, curtailment and cycling."""
         config, step_h = self.config, self.twin.step_h
-        quantities, outside = interval.quantities, excursion(interval.vmag_pu, V_MIN_PU, V_MAX_PU)
+        quantities, magnitude = interval.quantities, interval.vmag_pu
+        depth = np.maximum(np.maximum(V_MIN_PU - magnitude, magnitude - V_MAX_PU), 0.0)
         losses_kw = interval.balance.losses.real
         percent = 100.0 / self.twin.nominal_kw
         penalty = (
-            config.voltage_weight * 100.0 * outside.mean
+            config.voltage_weight * 100.0 * depth.mean(axis=0)
             + config.loss_weight * losses_kw * percent
             + config.tap_weight * quantities["tap_operations"]
             + config.capacitor_weight * quantities["capacitor_operations"]
@@ -111,15 +111,15 @@ class VoltVar(TwinTask):
             + config.cycling_weight * quantities["cycled_kwh"] / step_h * percent
         )
         costs = {
-            "voltage_violation_pu": outside.total,
+            "voltage_violation_pu": depth.sum(axis=0),
             "tap_operations": quantities["tap_operations"],
             "capacitor_operations": quantities["capacitor_operations"],
             "curtailed_kwh": quantities["curtailed_kwh"],
             "losses_kwh": losses_kw * step_h,
         }
         indicators = {
-            "violation_share": outside.share,
-            "violation_depth_pu": outside.deepest,
+            "violation_share": (depth > 0.0).mean(axis=0),
+            "violation_depth_pu": depth.max(axis=0),
             "converged": state.grid.converged.astype(np.float64),
         }
         return StepResult(np.maximum(-penalty, config.reward_floor), costs, indicators)
