@@ -59,7 +59,11 @@ def test_local_mode_shows_the_views_that_the_points_give(name: str, points: dict
 def test_views_have_one_width_on_every_feeder(feeder: str) -> None:
     task, observations = observed("volt_var", feeder=feeder)
     local, views = task.local_views, task.views(observations)
-    assert views.shape == (3, sum(len(fleet.names) for fleet in task.twin.fleets), len(FEATURES))
+    assert views.shape == (
+        3,
+        sum(len(fleet.names) for fleet in task.twin.fleets if fleet.observation_channels),
+        len(FEATURES),
+    )
     np.testing.assert_array_equal(views[:, :, : len(KINDS)].argmax(axis=2), np.tile(local.kind_index, (3, 1)))
     assert np.isfinite(views).all()
 

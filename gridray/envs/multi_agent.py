@@ -130,7 +130,7 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
 
 
 def _members(task: TwinTask, agents: str, num_zones: int | None) -> dict[str, list[int]]:
-    """Return the devices of each agent, those with set-points."""
+    """Return the devices of each agent; an agent has set-points."""
     views = task.local_views
     acting = np.flatnonzero(views.action_mask.any(axis=1)).tolist()
     if agents == "device":
@@ -140,10 +140,9 @@ def _members(task: TwinTask, agents: str, num_zones: int | None) -> dict[str, li
     if agents != "zone":
         raise ConfigError(f"agents is '{agents}': give device or zone.")
     zones = regulator_areas(task.feeder) if num_zones is None else distance_zones(task.feeder, num_zones)
-    members: dict[str, list[int]] = {}
-    for device in sorted(acting, key=lambda device: (zones[views.device_buses[device]], device)):
-        members.setdefault(f"zone_{zones[views.device_buses[device]]}", []).append(device)
-    return members
+    zone_of = np.array([zones[bus] for bus in views.device_buses])
+    # What only shows something is seen by the agent of its zone.
+    return {f"zone_{zone}": np.flatnonzero(zone_of == zone).tolist() for zone in sorted(set(zone_of[acting].tolist()))}
 
 
 def _part(space: Space[Any], columns: NDArray[np.int64]) -> Space[Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class LocalViews:
     """Views of a task's devices, made of its (scaled) observations, and actions by device.
 
-    num_devices: D, in the order of the twin's fleets. device_names: "<kind>.<name>"; device_buses: their buses.
+    num_devices: D, in the order of the twin's fleets, of those with readings or set-points. device_names: "<kind>.<name>"; device_buses: their buses.
     kind_index: int64 [D], index into KINDS. action_index: int64 [D, MAX_ACTIONS], column of the task's actions, -1
     where the device has fewer; action_mask: bool, likewise.
     """
@@ -39,7 +39,10 @@ class LocalViews:
             ConfigError: a device has more readings or set-points than a view holds.
         """
         devices = [
-            (fleet.kind, name, bus) for fleet in twin.fleets for name, bus in zip(fleet.names, fleet.buses, strict=True)
+            (fleet.kind, name, bus)
+            for fleet in twin.fleets
+            if fleet.action_channels or fleet.observation_channels
+            for name, bus in zip(fleet.names, fleet.buses, strict=True)
         ]
         self.num_devices = len(devices)
         self.device_names = tuple(f"{kind}.{name}" for kind, name, _ in devices)

@@ -27,9 +27,10 @@ KINDS = (
     "pv",
     "wind",
     "battery",
-    "ev_charger",
+    "ev",
     "heat_pump",
-    "load",
+    "flexible_load",
+    "zone",
     "other",
 )
 """Kinds of devices that a view tells apart; part of the contract, new ones take the place of "other"."""
@@ -193,6 +194,8 @@ def _shared(twin: Twin, places: _Places) -> dict[str, int]:
         if signal.channel.name.startswith("price"):
             found["price.now"] = places.column[signal.channel.name]
             found |= places.group("price.ahead", _ahead(places, signal.channel.name))
+        if signal.channel.name.startswith("load"):
+            found |= places.group("load.ahead", _ahead(places, signal.channel.name))
     return found | places.group("load.ahead", _ahead(places, LOAD_CHANNEL.name))
 
 
