@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 class LocalViews:
     """Views of a task's devices, made of its (scaled) observations, and actions by device.
 
-    num_devices: D, in the order of the twin's fleets, of those with readings or set-points. device_names: "<kind>.<name>"; device_buses: their buses.
-    kind_index: int64 [D], index into KINDS. action_index: int64 [D, MAX_ACTIONS], column of the task's actions, -1
-    where the device has fewer; action_mask: bool, likewise.
+    num_devices: D, in the order of the twin's fleets, those with readings or set-points.
+    device_names: "<kind>.<name>"; device_buses: their buses; kind_index: int64 [D], index into KINDS.
+    action_index: int64 [D, MAX_ACTIONS], column of the task's actions, -1 where the device has fewer;
+    action_mask: bool, likewise.
     """
 
     width = WIDTH
