@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
-from gridray.envs.registration import make_vector_env
+from gridray.envs.registration import make_env, make_vector_env
 from gridray.errors import ConfigError
 from gridray.policies.registry import make_policy
 from gridray.tasks.registry import TASKS, make_task
@@ -53,6 +54,16 @@ def test_local_mode_shows_the_views_that_the_points_give(name: str, points: dict
     np.testing.assert_array_equal(local.views(flat), seeing.views(observations))
     assert flat.shape[1] == len(local.observation_channels)
     assert local.views(flat).shape == (3, local.local_views.num_devices, WIDTH)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("mode", ["metered", "local"])
+def test_check_env_passes_in_every_mode_with_imperfect_meters(name: str, mode: str) -> None:
+    observation = {"mode": mode, "metered_share": 0.3, "load_look_ahead": 2}
+    imperfection = {"voltage_class": 1.0, "sample_delay": 1, "sample_loss": 0.1, "command_delay": 1}
+    env = make_env(name, **SMALL, observation=observation, imperfection=imperfection)
+    check_env(env, skip_render_check=True)
+    assert env.observation_space.shape == (len(env.task.observation_channels),)
 
 
 @pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee123"])
