@@ -86,14 +86,14 @@ class ImperfectState:
     """What meters, links and forecasts remember in E environments.
 
     streams: by purpose; seen: float64 [num_points, E], points as they are known, physical units; meters, link: theirs;
-    errors: scaled errors of each forecast, [num_leads, 1, E].
+    errors: scaled errors of the forecasts by series, [num_leads, 1, E].
     """
 
     streams: dict[int, EnvStreams]
     seen: NDArray[np.float64]
     meters: SensorState
     link: LinkState
-    errors: list[NDArray[np.float64]]
+    errors: dict[str, NDArray[np.float64]]
 
 
 class Imperfection:
@@ -133,8 +133,8 @@ class Imperfection:
             streams.blocks[rows] = part.streams[purpose].blocks
         state.seen[:, rows] = part.seen
         put_rows(state.meters, rows, part.meters)
-        for errors, started in zip(state.errors, part.errors, strict=True):
-            errors[..., rows] = started
+        for name, started in part.errors.items():
+            state.errors[name][..., rows] = started
 
     def command(
         self, state: ImperfectState, set_points: NDArray[np.float64], is_first: NDArray[np.bool_]
@@ -155,10 +155,9 @@ class Imperfection:
         if len(self._sensors.metered):
             state.meters = measure(self._sensors, state.meters, truth, state.streams[METERING])
         streams = state.streams[FORECASTING]
-        state.errors = [
-            next_errors(error, scaled, streams)
-            for (_, error), scaled in zip(self._forecasts, state.errors, strict=True)
-        ]
+        state.errors = {
+            name: next_errors(error, state.errors[name], streams) for name, (_, error) in self._forecasts.items()
+        }
         state.seen = self._seen(truth, state.meters, state.errors)
 
     def _started(self, truth: NDArray[np.float64], seeds: NDArray[np.uint64]) -> ImperfectState:
@@ -166,19 +165,19 @@ class Imperfection:
             purpose: EnvStreams.from_seeds(seeds, purpose=purpose) for purpose in (METERING, COMMANDING, FORECASTING)
         }
         meters = start_sensors(self._sensors, truth, streams[METERING])
-        errors = [start_errors(error, streams[FORECASTING]) for _, error in self._forecasts]
+        errors = {name: start_errors(error, streams[FORECASTING]) for name, (_, error) in self._forecasts.items()}
         link = start_link(self._link, np.zeros((len(self._link.delay), len(seeds))))
         return ImperfectState(
             streams=streams, seen=self._seen(truth, meters, errors), meters=meters, link=link, errors=errors
         )
 
     def _seen(
-        self, truth: NDArray[np.float64], meters: SensorState, errors: list[NDArray[np.float64]]
+        self, truth: NDArray[np.float64], meters: SensorState, errors: dict[str, NDArray[np.float64]]
     ) -> NDArray[np.float64]:
         seen = truth.copy()
         seen[self._sensors.metered] = meters.value
-        for (rows, error), scaled in zip(self._forecasts, errors, strict=True):
-            seen[rows] = forecast(error, scaled, truth[rows][:, None])[:, 0]
+        for name, (rows, error) in self._forecasts.items():
+            seen[rows] = forecast(error, errors[name], truth[rows][:, None])[:, 0]
         return seen
 
 
@@ -199,9 +198,9 @@ def _sensors(config: ImperfectionConfig, channels: Sequence[ObservationChannel],
 
 def _forecasts(
     config: ImperfectionConfig, names: list[str], series: dict[str, NDArray[np.floating]]
-) -> list[tuple[NDArray[np.int64], ForecastError]]:
-    """Return rows of each series' forecasts, by lead, and their errors."""
-    found: list[tuple[NDArray[np.int64], ForecastError]] = []
+) -> dict[str, tuple[NDArray[np.int64], ForecastError]]:
+    """Return, by series, the rows of its forecasts, by lead, and their errors."""
+    found: dict[str, tuple[NDArray[np.int64], ForecastError]] = {}
     if not config.forecast_error_last:
         return found
     for name, values in series.items():
@@ -212,5 +211,5 @@ def _forecasts(
             # What is never negative is not forecast to be.
             low = np.full((1, 1), 0.0 if np.min(values) >= 0.0 else -np.inf)
             error = ForecastError(std, FORECAST_CORRELATION, FORECAST_CORRELATION, low, np.full((1, 1), np.inf))
-            found.append((np.array(rows), error))
+            found[name] = (np.array(rows), error)
     return found
