@@ -13,11 +13,11 @@ from gridray.compat.powergym_data import STEPS_PER_DAY, SYSTEMS, read_system
 from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_step, tap_numbers
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import source_power, voltages
+from gridray.physics.measure import voltages
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
-from gridray.tasks.readings import powers_drawn
+from gridray.tasks.readings import powers_drawn, source_kva
 
 V_BAND_PU = (0.95, 1.05)
 NUM_TAPS, NUM_LEVELS = 33, 33
@@ -222,10 +222,7 @@ class PowerGym:
         """Return losses and source power [E] and the batteries' discharge [num_batteries, E], all kW."""
         grid = self.grid
         drawn = powers_drawn(grid, state)
-        terminal = state.v[grid.place[grid.source_node]]
-        at_source = np.zeros((grid.num_nodes, terminal.shape[2]), dtype=np.complex128)
-        at_source[grid.source_node] = terminal[:, 0] + 1j * terminal[:, 1]
-        source_kw = source_power(grid, at_source, state.source_pu).real
+        source_kw = source_kva(grid, state).real
         return source_kw - (drawn.items + drawn.capacitors).real, source_kw, -drawn.generators_kw
 
     def _observe(self, state: PowerGymState, battery_kw: NDArray[np.float64]) -> NDArray[np.float64]:

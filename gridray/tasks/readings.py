@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gridray.physics.compiled import KW_PER_PU
 from gridray.physics.lanes import LANE, empty_lanes, load, plus_product, store
 from gridray.physics.loads import lane_current
-from gridray.physics.measure import PowerBalance, source_power
+from gridray.physics.measure import PowerBalance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,11 +41,18 @@ def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.co
     return v, magnitude
 
 
-def balance(grid: CompiledFeeder, state: GridState, v: NDArray[np.complex128]) -> PowerBalance:
-    """Return what `power_balance` does, from voltages already read (`node_voltages`)."""
-    source = source_power(grid, v, state.source_pu)
+def balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
+    """Return what `gridray.physics.measure.power_balance` does."""
+    source = source_kva(grid, state)
     drawn = powers_drawn(grid, state)
     return PowerBalance(source, drawn.items, source - drawn.items - drawn.capacitors)
+
+
+def source_kva(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power that the source feeds in, kW + j kvar, complex128 [E]."""
+    power = np.empty(state.v.shape[2], dtype=np.complex128)
+    _feed(state.v, grid.place[grid.source_node], grid.source_y * KW_PER_PU, grid.source_e, state.source_pu, power)
+    return power
 
 
 def powers_drawn(grid: CompiledFeeder, state: GridState) -> PowersDrawn:
@@ -80,6 +88,26 @@ def _read(
             re, im = solved[row, 0, env], solved[row, 1, env]
             v[node, env] = complex(re, im)
             magnitude[node, env] = np.sqrt(re * re + im * im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _feed(
+    v: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    y: NDArray[np.complex128],
+    e: NDArray[np.complex128],
+    source_pu: NDArray[np.float64],
+    power: NDArray[np.complex128],
+) -> None:
+    """Write V conj(Y (E - V)) summed over the source's terminals, [num_envs]."""
+    for env in range(len(power)):
+        total = 0.0j
+        for i in range(len(rows)):
+            current = 0.0j
+            for j in range(len(rows)):
+                current += y[i, j] * (e[j] * source_pu[env] - complex(v[rows[j], 0, env], v[rows[j], 1, env]))
+            total += complex(v[rows[i], 0, env], v[rows[i], 1, env]) * current.conjugate()
+        power[env] = total
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
