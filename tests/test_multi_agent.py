@@ -35,8 +35,8 @@ def test_parallel_api_test_passes_without_warning(name: str, agents: Any) -> Non
 @pytest.mark.parametrize("agents", ["device", "zone"])
 def test_agents_together_are_the_single_agent(name: str, agents: Any) -> None:  # noqa: ANN401
     parallel, single = make_parallel_env(name, SMALL, agents=agents), make_vector_env(name, SMALL, 1)
-    parallel.reset(options={"day": 3})
-    single.reset(options={"days": [3]})
+    parallel.reset(seed=4, options={"day": 3})
+    single.reset(seed=4, options={"days": [3]})
     single.action_space.seed(0)
     for _ in range(3):
         actions = single.action_space.sample()
