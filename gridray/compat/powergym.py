@@ -13,11 +13,11 @@ from gridray.compat.powergym_data import STEPS_PER_DAY, SYSTEMS, read_system
 from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_step, tap_numbers
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import voltages
+from gridray.physics.measure import power_balance, voltages
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
-from gridray.tasks.readings import powers_drawn, source_kva
+from gridray.tasks.readings import generators_kw
 
 V_BAND_PU = (0.95, 1.05)
 NUM_TAPS, NUM_LEVELS = 33, 33
@@ -220,10 +220,8 @@ class PowerGym:
 
     def _powers(self, state: GridState) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return losses and source power [E] and the batteries' discharge [num_batteries, E], all kW."""
-        grid = self.grid
-        drawn = powers_drawn(grid, state)
-        source_kw = source_kva(grid, state).real
-        return source_kw - (drawn.items + drawn.capacitors).real, source_kw, -drawn.generators_kw
+        balance = power_balance(self.grid, state)
+        return balance.losses.real, balance.source.real, -generators_kw(self.grid, state)
 
     def _observe(self, state: PowerGymState, battery_kw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fill a new array of observations and return the voltages' depth outside the band, pu, [E]."""

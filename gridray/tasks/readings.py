@@ -1,17 +1,15 @@
-"""Voltages and powers read off the solver's arrays, each in one pass."""
+"""Voltages and generators' powers read off the solver's arrays, each in one pass."""
 
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
-from gridray.physics.compiled import KW_PER_PU
-from gridray.physics.lanes import LANE, empty_lanes, load, plus_product, store
-from gridray.physics.loads import lane_current
-from gridray.physics.measure import PowerBalance
+from gridray.physics.lanes import LANE
+from gridray.physics.loads import relative_admittance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,18 +17,6 @@ if TYPE_CHECKING:
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.network import Network
     from gridray.physics.state import GridState
-
-
-class PowersDrawn(NamedTuple):
-    """Powers of E environments, kW and kvar.
-
-    items: complex128 [E], drawn by loads and generators; capacitors: complex128 [E];
-    generators_kw: float64 [num_generators, E], drawn by each, negative where it feeds in.
-    """
-
-    items: NDArray[np.complex128]
-    capacitors: NDArray[np.complex128]
-    generators_kw: NDArray[np.float64]
 
 
 def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
@@ -41,27 +27,12 @@ def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.co
     return v, magnitude
 
 
-def balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
-    """Return what `gridray.physics.measure.power_balance` does."""
-    source = source_kva(grid, state)
-    drawn = powers_drawn(grid, state)
-    return PowerBalance(source, drawn.items, source - drawn.items - drawn.capacitors)
-
-
-def source_kva(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
-    """Return the power that the source feeds in, kW + j kvar, complex128 [E]."""
-    power = np.empty(state.v.shape[2], dtype=np.complex128)
-    _feed(state.v, grid.place[grid.source_node], grid.source_y * KW_PER_PU, grid.source_e, state.source_pu, power)
-    return power
-
-
-def powers_drawn(grid: CompiledFeeder, state: GridState) -> PowersDrawn:
-    """Return the powers of loads, generators and capacitors at the solved voltages."""
-    num_envs, num_loads = state.v.shape[2], len(grid.load_names)
-    total = np.empty((4, num_envs))
-    generators_kw = np.empty((len(state.items_kw) - num_loads, num_envs))
-    _draw(grid.network, state, grid.capacitor_kvar, num_loads, total, generators_kw)
-    return PowersDrawn(total[0] + 1j * total[1], total[2] + 1j * total[3], generators_kw)
+def generators_kw(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
+    """Return the power that each generator draws at the solved voltages, negative where it feeds in, kW, [., E]."""
+    first = len(grid.load_names)
+    kw = np.zeros((len(state.items_kw) - first, state.v.shape[2]))
+    _generate(grid.network, state.items_kw[first:], first, state.v, kw)
+    return kw
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -90,65 +61,26 @@ def _read(
             magnitude[node, env] = np.sqrt(re * re + im * im)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _feed(
-    v: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    y: NDArray[np.complex128],
-    e: NDArray[np.complex128],
-    source_pu: NDArray[np.float64],
-    power: NDArray[np.complex128],
-) -> None:
-    """Write V conj(Y (E - V)) summed over the source's terminals, [num_envs]."""
-    for env in range(len(power)):
-        total = 0.0j
-        for i in range(len(rows)):
-            current = 0.0j
-            for j in range(len(rows)):
-                current += y[i, j] * (e[j] * source_pu[env] - complex(v[rows[j], 0, env], v[rows[j], 1, env]))
-            total += complex(v[rows[i], 0, env], v[rows[i], 1, env]) * current.conjugate()
-        power[env] = total
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw(
+def _generate(
     net: Network,
-    state: GridState,
-    capacitor_kvar: NDArray[np.float64],
-    num_loads: int,
-    total: NDArray[np.float64],
-    generators_kw: NDArray[np.float64],
+    p: NDArray[np.float64],
+    first: int,
+    v: NDArray[np.float64],
+    kw: NDArray[np.float64],
 ) -> None:
-    """Write kW and kvar of items and of capacitors, [4, E], and kW of each generator."""
-    num_items, num_envs = state.items_kw.shape[0], state.v.shape[2]
-    p, q = empty_lanes(num_items + len(capacitor_kvar)), empty_lanes(num_items + len(capacitor_kvar))
-    across, sums, by_generator = empty_lanes(2), empty_lanes(4), empty_lanes(max(num_items - num_loads, 1))
-    for first in range(0, num_envs, LANE):
-        width = min(LANE, num_envs - first)
-        sums[:] = 0.0
-        by_generator[:] = 0.0
-        load_columns(state.items_kw, first, width, p[:num_items])
-        load_columns(state.items_kvar, first, width, q[:num_items])
-        load_columns(state.capacitor_states, first, width, q[num_items:])
-        for c in range(len(capacitor_kvar)):
-            store(p, num_items + c, 0.0)
-            store(q, num_items + c, load(q, num_items + c) * -capacitor_kvar[c])
-        for m in range(net.branch_from.size):
-            near, far, item = net.branch_from[m], net.branch_to[m], net.branch_item[m]
-            load_columns(state.v[near], first, width, across)
+    """Add up the powers of the branches of items first..first + len(p) - 1, [num_generators, E]."""
+    for m in range(net.branch_from.size):
+        row = net.branch_item[m] - first
+        if row < 0 or row >= len(p):
+            continue
+        near, far, curve = net.branch_from[m], net.branch_to[m], net.branch_curve[m]
+        for env in range(kw.shape[1]):
+            re, im = v[near, 0, env], v[near, 1, env]
             if far >= 0:
-                for c in range(2):
-                    for e in range(width):
-                        across[c, e] -= state.v[far, c, first + e]
-            scale = net.branch_curve[m, 0]
-            weight = net.branch_share[m] * scale
-            vr, vi = load(across, 0), load(across, 1)
-            re, im = lane_current(net.branch_curve, m, scale, load(p, item) * weight, load(q, item) * weight, vr, vi)
-            kw, kvar = plus_product(vr * re, vi, im), plus_product(vi * re, -1.0 * vr, im)
-            row = 0 if item < num_items else 2
-            store(sums, row, load(sums, row) + kw)
-            store(sums, row + 1, load(sums, row + 1) + kvar)
-            if num_loads <= item < num_items:
-                store(by_generator, item - num_loads, load(by_generator, item - num_loads) + kw)
-        total[:, first : first + width] = sums[:, :width]
-        generators_kw[:, first : first + width] = by_generator[: len(generators_kw), :width]
+                re -= v[far, 0, env]
+                im -= v[far, 1, env]
+            square = (re * re + im * im) * curve[0]
+            kw[row, env] += (
+                p[row, env] * net.branch_share[m] * relative_admittance(curve, 5, np.sqrt(square))[0] * square
+            )

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.rows import put_rows
 from gridray.physics.controls import settle
+from gridray.physics.measure import power_balance, source_power
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.day_starts import DayStarts
-from gridray.tasks.readings import balance, node_voltages, source_kva
+from gridray.tasks.readings import node_voltages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +161,7 @@ class Twin:
             first = last
         self._solve(state)
         state.interval_v = state.vmag_pu
-        return Interval(state.vmag_pu, balance(self.grid, state.grid), quantities)
+        return Interval(state.vmag_pu, power_balance(self.grid, state.grid), quantities)
 
     def move_on(self, state: TwinState) -> None:
         """Begin the next interval and solve it with the devices as they are."""
@@ -170,7 +171,7 @@ class Twin:
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return everything observable in physical units, [num_observations, E]."""
-        source = source_kva(self.grid, state.grid)
+        source = source_power(self.grid, state.v, state.grid.source_pu)
         angle = 2.0 * np.pi * (state.t % self.num_steps) / self.num_steps
         rows = [state.vmag_pu, *(fleet.observe(state) for fleet in self.fleets)]
         rows += [np.stack((source.real, source.imag, np.sin(angle), np.cos(angle)))]
