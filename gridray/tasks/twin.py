@@ -31,6 +31,15 @@ SOLVER_TOLERANCE = 1e-6
 """Voltage tolerance of a step, pu: far below what any meter sees."""
 
 
+class Calendar(NamedTuple):
+    """How a year is cut into episodes of a day: step_h, length of a step, h; steps a day; first step; days."""
+
+    step_h: float
+    num_steps: int
+    first_step: int
+    num_days: int
+
+
 class Loads(NamedTuple):
     """The customers of a feeder.
 
@@ -89,12 +98,17 @@ class Interval(NamedTuple):
     costs: dict[str, NDArray[np.float64]]
 
 
+def calendar(step_minutes: int, num_days: int, first_hour: int = 0) -> Calendar:
+    """Return the calendar of a twin with this step whose episodes begin first_hour hours after midnight."""
+    return Calendar(step_minutes / 60.0, 24 * 60 // step_minutes, first_hour * 60 // step_minutes, num_days)
+
+
 class Twin:
     """Feeder, loads, fleets and signals on one clock.
 
     Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
-    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. Episodes begin
-    first_hour hours after midnight.
+    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. Episodes
+    begin first_hour hours after midnight.
     """
 
     def __init__(  # noqa: PLR0913
@@ -113,10 +127,8 @@ class Twin:
         self.feeder, self.grid, self.loads = feeder, grid, loads
         self.fleets = tuple(fleets)
         self.signals = tuple(signals)
-        self.num_steps = 24 * 60 // step_minutes
-        self.step_h = step_minutes / 60.0
+        self.step_h, self.num_steps, self.first_step, _ = calendar(step_minutes, 0, first_hour)
         self.nominal_kw = float(loads.kw.sum())
-        self.first_step = first_hour * 60 // step_minutes
         self.constraints = Constraints(feeder, grid, step_minutes)
         self._has_local_controls = has_local_controls
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
@@ -202,6 +214,7 @@ class Twin:
             state.fleets[fleet.kind] = fleet.begin(state, step)
 
     def series_step(self, state: TwinState) -> NDArray[np.int64]:
+        """Return the step of the year's series in which each environment is, int64 [E]."""
         step: NDArray[np.int64] = (state.day * self.num_steps + self.first_step + state.t) % len(self.loads.series_pu)
         return step
 
