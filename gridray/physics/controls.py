@@ -61,8 +61,9 @@ def steps_into_band(
 def _limited(
     sensing: Sensing, missing: NDArray[np.float64], size: NDArray[np.float64], steps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Move only outside the band and within the regulator's range."""
-    is_outside = np.abs(missing) > sensing.band_v[:, None] / 2.0
+    """Move only outside the band and within the regulator's range; a control without voltage has no supply itself."""
+    is_live = missing < sensing.vreg_v[:, None]
+    is_outside = is_live & (np.abs(missing) > sensing.band_v[:, None] / 2.0)
     moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), -MAX_STEP, MAX_STEP)
     changes: NDArray[np.float64] = moved - steps
     return changes

@@ -162,9 +162,9 @@ def _depths(
         for env in range(vmag.shape[1]):
             v = vmag[node, env]
             live = 1.0 if v > 0.0 else 0.0
-            depth = live * max(max(low_a - v, v - high_a), 0.0)
+            depth = live * max(low_a - v, v - high_a, 0.0)
             rows[0, env] += depth
-            rows[1, env] += live * max(max(low_b - v, v - high_b), 0.0)
+            rows[1, env] += live * max(low_b - v, v - high_b, 0.0)
             rows[2, env] += 1.0 if depth > 0.0 else 0.0
             rows[3, env] = max(rows[3, env], depth)
 

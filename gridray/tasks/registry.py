@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridray.config import parse_config
 from gridray.errors import ConfigError
+from gridray.tasks.reconfiguration import Reconfiguration, ReconfigurationConfig
 from gridray.tasks.volt_var import VoltVar, VoltVarConfig
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
     from gridray.tasks.base import Task
 
-TASKS: dict[str, tuple[type[Any], type[Any]]] = {VoltVar.name: (VoltVar, VoltVarConfig)}
+TASKS: dict[str, tuple[type[Any], type[Any]]] = {
+    Reconfiguration.name: (Reconfiguration, ReconfigurationConfig),
+    VoltVar.name: (VoltVar, VoltVarConfig),
+}
 """Task name -> (task class, its configuration class)."""
 
 
