@@ -13,8 +13,16 @@ from gridray.tasks.registry import make_task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FEEDERS = ("ieee13", "ieee34", "ieee123")
+TASK_IDS = {
+    "Curtailment": "curtailment",
+    "EvCharging": "ev_charging",
+    "Reconfiguration": "reconfiguration",
+    "Storage": "storage",
+    "VoltVar": "volt_var",
+}
 ENV_IDS = {
-    f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")
+    f"gridray/{name}-{feeder}-v0": (task, {"feeder": feeder}) for name, task in TASK_IDS.items() for feeder in FEEDERS
 }
 """Registered id -> (task, configuration)."""
 

@@ -86,7 +86,8 @@ def settle(
         steps = np.rint((part.taps - 1.0) / TAP_STEP)
         taps = tap_changes(grid.sensing, control_voltages(grid, part, v), steps)
         banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
-        is_moving = taps.any(axis=0) | banks.any(axis=0)
+        # What has no solution shows the controls nothing to act on.
+        is_moving = (taps.any(axis=0) | banks.any(axis=0)) & part.converged
         if not is_moving.any():
             return state
         tap_delay = np.where(taps != 0.0, grid.sensing.delay_s[:, None], np.inf)

@@ -177,4 +177,5 @@ def _outside_share(vmag: NDArray[np.float64], low: float, high: float) -> NDArra
         for env in range(vmag.shape[1]):
             v = vmag[node, env]
             share[env] += 1.0 if (v > 0.0) & ((v < low) | (v > high)) else 0.0
-    return share / vmag.shape[0]
+    share /= vmag.shape[0]
+    return share

@@ -35,9 +35,9 @@ class CurtailmentConfig(TwinConfig):
     largest ones: flexible_share of each may be left out, and rebound of that energy comes back. pv_autonomy says which
     functions of IEEE 1547-2018 PV and wind follow by themselves; without any their reactive power is commanded too.
     The reward of a step is minus the sum of: energy_weight x (energy curtailed + energy left out by customers + losses)
-    over the nominal load's energy in percent; comfort_weight x kelvin-hours below comfort per house; and
-    violation_weight x (mean over nodes of the depth outside 0.95..1.05 + sum of overloads over ratings) in percent;
-    but not below reward_floor.
+    over the nominal load's energy in percent; comfort_weight x kelvin-hours below comfort per house; voltage_weight x
+    mean over nodes of the depth outside 0.95..1.05 in percent; overload_weight x sum of overloads over ratings in
+    percent; but not below reward_floor.
     """
 
     pv_share: float = 1.2
@@ -55,7 +55,8 @@ class CurtailmentConfig(TwinConfig):
     num_heat_pumps: int = 1
     energy_weight: float = 0.05
     comfort_weight: float = 1.0
-    violation_weight: float = 1.0
+    voltage_weight: float = 5.0
+    overload_weight: float = 0.02
     reward_floor: float = -20.0
 
     def __post_init__(self) -> None:
@@ -109,11 +110,11 @@ class Curtailment(TwinTask):
         config, quantities = self.config, interval.quantities
         losses_kwh = np.maximum(interval.balance.losses.real, 0.0) * self.twin.step_h
         lost_kwh = quantities["curtailed_kwh"] + quantities["shed_kwh"] + losses_kwh
-        violation = interval.depths.range_a_pu / self.grid.num_nodes + interval.costs["thermal_overload_pu"]
         penalty = (
             config.energy_weight * 100.0 * lost_kwh / (self.twin.nominal_kw * self.twin.step_h)
             + config.comfort_weight * quantities["discomfort_kh"]
-            + config.violation_weight * 100.0 * violation
+            + config.voltage_weight * 100.0 * interval.depths.range_a_pu / self.grid.num_nodes
+            + config.overload_weight * 100.0 * interval.costs["thermal_overload_pu"]
         )
         costs = interval.costs | {name: quantities[name] for name in ("curtailed_kwh", "shed_kwh", "discomfort_kh")}
         costs["losses_kwh"] = losses_kwh

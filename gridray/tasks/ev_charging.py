@@ -32,34 +32,37 @@ class EvChargingConfig(TwinConfig):
     """One utility's feeder, customers and charging sites, and the weights of the reward.
 
     Each of num_sites has points_per_site points of charger_kw, to which sessions_per_day cars come at the hours of
-    `place` (home, public, work). Episodes begin at first_hour, so that a night's charging is not cut in two. Prices and
-    load are known look_ahead_h hours ahead.
+    `place` (home, public, work); a point stands for cars_per_point that are alike, as a feeder has more cars than are
+    worth following one by one. Episodes begin at first_hour: 12 leaves nights whole, for cars at home. Prices and load
+    are known look_ahead_h hours ahead. Without cars the feeder has room: loads are 0.75 of the published ones.
     The reward of a step is minus the sum of: unmet_weight x energy missing in cars that leave, over what all points can
     charge in an hour, in percent; price_weight x cost of the energy at the step's price over that of an hour's full
     charging at the mean price, in percent; voltage_weight x mean over nodes of the depth outside 0.95..1.05 in percent;
     overload_weight x sum of overloads over ratings in percent; but not below reward_floor.
     """
 
+    load_scale: float = 0.75
     num_sites: int = 4
     points_per_site: int = 20
-    charger_kw: float = 11.0
-    place: Place = "home"
-    sessions_per_day: float = 0.8
-    first_hour: int = 12
+    cars_per_point: int = 5
+    charger_kw: float = 22.0
+    place: Place = "work"
+    sessions_per_day: float = 1.0
+    first_hour: int = 0
     look_ahead_h: int = 12
-    unmet_weight: float = 0.1
-    price_weight: float = 0.005
-    voltage_weight: float = 10.0
-    overload_weight: float = 0.05
-    reward_floor: float = -10.0
+    unmet_weight: float = 1.0
+    price_weight: float = 0.02
+    voltage_weight: float = 2.0
+    overload_weight: float = 0.02
+    reward_floor: float = -50.0
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
-        if self.num_sites < 1 or self.points_per_site < 1 or not self.charger_kw > 0.0:
+        if min(self.num_sites, self.points_per_site, self.cars_per_point) < 1 or not self.charger_kw > 0.0:
             raise ConfigError(
-                f"num_sites is {self.num_sites}, points_per_site {self.points_per_site} and charger_kw "
-                f"{self.charger_kw}: give at least one point with power."
+                f"num_sites is {self.num_sites}, points_per_site {self.points_per_site}, cars_per_point "
+                f"{self.cars_per_point} and charger_kw {self.charger_kw}: give at least one point with power."
             )
         if not 0 <= self.first_hour < 24:
             raise ConfigError(f"first_hour is {self.first_hour}: give an hour from 0 to 23.")
@@ -77,19 +80,23 @@ class EvCharging(TwinTask):
     def __init__(self, config: EvChargingConfig) -> None:
         """Load the feeder, place the sites and make the year's profiles and sessions."""
         published = load_feeder(config.feeder)
-        self._sites_kw = config.num_sites * config.points_per_site * config.charger_kw
-        site_kw = self._sites_kw / config.num_sites
-        sites = tuple(site_item(published, "ev", bus, site_kw) for bus in spread_buses(published, config.num_sites))
+        num_points = config.num_sites * config.points_per_site
+        point_kw = config.cars_per_point * config.charger_kw
+        self._sites_kw = num_points * point_kw
+        sites = tuple(
+            site_item(published, "ev", bus, config.points_per_site * point_kw)
+            for bus in spread_buses(published, config.num_sites)
+        )
         feeder = published.with_generators(sites)
         grid = compile_feeder(feeder)
         loads, _ = customers(config, grid, 0)
         when = calendar(config.step_minutes, config.num_days, config.first_hour)
-        num_points = config.num_sites * config.points_per_site
         # A day more, so that the last episode has its morning.
         clock = Clock(num_days=config.num_days + 1, step_s=60 * config.step_minutes)
         cars = EvConfig(place=config.place, sessions_per_day=config.sessions_per_day, charger_kw=(config.charger_kw,))
         year = ev_sessions(clock, num_points, np.random.default_rng([config.seed, EV_STREAM]), cars)
-        self.chargers = EvChargers(sites, len(grid.load_names), year, np.full(num_points, config.charger_kw), when)
+        year = year._replace(energy_kwh=config.cars_per_point * year.energy_kwh)
+        self.chargers = EvChargers(sites, len(grid.load_names), year, np.full(num_points, point_kw), when)
         prices = price_signal(config, config.look_ahead_h)
         self._prices, self._mean_price = prices.series, float(prices.series.mean())
         twin = Twin(

@@ -101,8 +101,9 @@ class EvChargers:
     def new_state(self, num_envs: int) -> EvState:
         """Return sites without cars."""
         shape = (*self._table.arrival.shape[1:], num_envs)
-        steps = [np.zeros(shape, dtype=np.int64) for _ in range(2)]
-        return EvState(*steps, *(np.zeros(shape) for _ in range(3)), np.zeros(shape[1:]))
+        arrival, departure = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        wanted, spare, stored = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        return EvState(arrival, departure, wanted, spare, stored, np.zeros(shape[1:]))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> EvState:  # noqa: ARG002
         """Take the cars of the day at its start; later go on as told last, as far as cars are there."""

@@ -65,8 +65,8 @@ def find_zones(feeder: Feeder) -> Zones:
         )
     number = {part: zone for zone, part in enumerate(order)}
     ends = np.array([[number.get(part_of[b], -1) for b in (s.from_bus, s.to_bus)] for s in switches], dtype=np.int64)
-    kept = (ends.reshape(-1, 2) >= 0).all(axis=1)
-    switches = [s for s, is_kept in zip(switches, kept, strict=True) if is_kept]
+    kept = np.flatnonzero((ends.reshape(-1, 2) >= 0).all(axis=1))
+    switches = [switches[j] for j in kept]
     bus_zone = {bus: number[part] for bus, part in part_of.items() if part in number}
     return Zones(
         tuple(_first_bus(feeder, parts[part], switches) for part in order),
