@@ -13,16 +13,12 @@ from gridray.tasks.registry import make_task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FEEDERS = ("ieee13", "ieee34", "ieee123")
-TASK_IDS = {
-    "Curtailment": "curtailment",
-    "EvCharging": "ev_charging",
-    "Reconfiguration": "reconfiguration",
-    "Storage": "storage",
-    "VoltVar": "volt_var",
-}
 ENV_IDS = {
-    f"gridray/{name}-{feeder}-v0": (task, {"feeder": feeder}) for name, task in TASK_IDS.items() for feeder in FEEDERS
+    **{f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")},
+    "gridray/Storage-ieee13-v0": ("storage", {"feeder": "ieee13"}),
+    "gridray/EvCharging-ieee13-v0": ("ev_charging", {"feeder": "ieee13"}),
+    "gridray/Curtailment-ieee13-v0": ("curtailment", {"feeder": "ieee13"}),
+    "gridray/Reconfiguration-ieee123-v0": ("reconfiguration", {"feeder": "ieee123"}),
 }
 """Registered id -> (task, configuration)."""
 
