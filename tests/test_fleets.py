@@ -171,6 +171,14 @@ def test_inverters_follow_the_voltage_by_themselves() -> None:
         np.testing.assert_allclose(quantities["curtailed_kwh"], ((0.8 - kw_share) * rated).sum(), atol=1e-9)
 
 
+def test_any_kind_of_device_may_be_left_out() -> None:
+    none = {f"num_{kind}": 0 for kind in ("pv", "wind", "batteries", "heat_pumps")}
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="volt_var", num_flexible=1, **none))
+    result = task.step(started(task), np.ones((NUM_ENVS, 1), np.float32))
+    assert (result.costs["shed_kwh"] > 0.0).all()
+    assert (result.costs["curtailed_kwh"] == 0.0).all()
+
+
 def test_too_many_devices_are_refused() -> None:
     feeder = load_feeder("ieee13")
     with pytest.raises(ConfigError, match="need a three-phase bus each"):

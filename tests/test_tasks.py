@@ -172,3 +172,14 @@ def test_nobody_can_have_a_step_of_seven_minutes_or_negative_loads(name: str) ->
     for config in wrong:
         with pytest.raises(ConfigError, match=next(iter(config))):
             make_task(name, SMALL | config)
+
+
+@EVERY_TASK
+def test_a_second_reset_is_like_the_first(name: str) -> None:
+    of = task(name)
+    seen = []
+    envs = GridVectorEnv(of, 3, seed=4)
+    for _ in range(2):
+        first, _ = envs.reset(seed=4)
+        seen.append(np.concatenate((first.ravel(), *(rows.ravel() for rows in play(envs, random_actions(of, 3), 2)))))
+    np.testing.assert_array_equal(*seen)

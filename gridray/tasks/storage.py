@@ -83,7 +83,7 @@ class Storage(TwinTask):
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
-        self._sun = Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy)
+        sun = Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, is_commanded=False)
         self._batteries = Batteries(batteries, first + len(pv), step_h)
         prices = price_signal(config, config.look_ahead_h)
         self._mean_eur_per_kwh = float(prices.series.mean()) / 1e3
@@ -91,7 +91,7 @@ class Storage(TwinTask):
         self._import_limit_kw = config.import_limit_share * nominal_kw
         self._unit_eur = float(self._batteries.battery.kwh.sum()) * self._mean_eur_per_kwh
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
-        fleets = (self._batteries, self._sun)
+        fleets = (self._batteries, sun)
         twin = Twin(
             feeder, grid, loads, fleets, step_minutes=config.step_minutes, signals=signals, has_local_controls=True
         )

@@ -79,7 +79,7 @@ class Batteries:
     def new_state(self, num_envs: int) -> BatteryState:
         """Return batteries at rest, half full."""
         zero = np.zeros((len(self.names), num_envs))
-        return BatteryState(zero, zero, np.full_like(zero, FIRST_SOC))
+        return BatteryState(zero, zero.copy(), np.full_like(zero, FIRST_SOC))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> BatteryState:  # noqa: ARG002
         """Go on as told last."""

@@ -43,7 +43,7 @@ class Inverters:
 
     With volt-var control they set their reactive power themselves, by IEEE 1547-2018's category B curve of the mean
     voltage of their phases with which the interval begins, and with volt-watt they limit their active power likewise;
-    then a set-point is the limit of active power alone.
+    then a set-point is the limit of active power alone. Not commanded, they have no set-points at all.
     """
 
     quantities = ("curtailed_kwh",)
@@ -58,6 +58,7 @@ class Inverters:
         step_h: float,
         *,
         autonomy: Autonomy = "none",
+        is_commanded: bool = True,
     ) -> None:
         """Take generators whose first is item `first_item` of the grid.
 
@@ -69,6 +70,7 @@ class Inverters:
             available_pu: float32 [num_series_steps, N], power that the weather offers over the rating.
             step_h: length of an interval, h.
             autonomy: which functions of voltage they follow by themselves.
+            is_commanded: whether there are set-points; else all is injected that weather and functions allow.
         """
         self.kind = kind
         self.names = tuple(generator.name for generator in generators)
@@ -82,7 +84,7 @@ class Inverters:
         row = {name: n for n, name in enumerate(grid.node_names)}
         self._inverter = inverter(np.maximum(self._kva, 1e-6), "B")._replace(kw=np.maximum(self._kw, 1e-6))
         self._rows = tuple(np.array([row[f"{g.bus}.{phase}"] for phase in g.phases]) for g in generators)
-        self._num_set_points = 2 if autonomy == "none" else 1
+        self._num_set_points = 0 if not is_commanded else 2 if autonomy == "none" else 1
         self.action_channels: tuple[ActionChannel, ...] = tuple(
             channel
             for generator in generators
@@ -98,13 +100,14 @@ class Inverters:
 
     def new_state(self, num_envs: int) -> InverterState:
         """Return inverters that give nothing yet."""
-        zero = np.zeros((len(self.names), num_envs))
-        return InverterState(zero, zero, zero)
+        return InverterState(*(np.zeros((len(self.names), num_envs)) for _ in range(3)))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> InverterState:
         """Take the weather; at the start of an episode all of it is injected, later no more than the last set-point."""
         own: InverterState = state.fleets[self.kind]
         available = np.minimum(self._kw * self._available_pu[step].T, self._kw)
+        if self._num_set_points == 0:
+            return self._inject(state, InverterState(available, available.copy(), own.kvar))
         kw = np.where(state.t == 0, available, np.minimum(own.kw, available))
         return self._inject(state, InverterState(available, kw, own.kvar))
 
@@ -113,8 +116,10 @@ class Inverters:
     ) -> tuple[InverterState, dict[str, NDArray[np.float64]]]:
         """Follow the set-points."""
         own: InverterState = state.fleets[self.kind]
-        kw = np.minimum(set_points[:: self._num_set_points], own.available_kw)
-        if self._autonomy == "none":
+        kw = own.available_kw
+        if self._num_set_points:
+            kw = np.minimum(set_points[:: self._num_set_points], kw)
+        if self._num_set_points == 2:
             most = np.sqrt(np.maximum(self._kva**2 - kw**2, 0.0))
             own = own._replace(kw=kw, kvar=np.clip(set_points[1::2], -most, most))
         else:
@@ -130,7 +135,9 @@ class Inverters:
 
     def _by_voltage(self, state: TwinState, kw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return active and reactive power at the voltages of the state, within the inverters' limits."""
-        v_pu = np.stack([np.abs(state.v[rows]).mean(axis=0) for rows in self._rows])
+        if self._autonomy == "none":
+            return limit_power(self._inverter, kw, np.zeros_like(kw))
+        v_pu = np.array([np.abs(state.v[rows]).mean(axis=0) for rows in self._rows]).reshape(kw.shape)
         if self._autonomy == "volt_var_watt":
             kw = np.minimum(kw, volt_watt_kw(self._inverter, volt_watt_curve(), v_pu))
         return limit_power(self._inverter, kw, volt_var_kvar(self._inverter, volt_var_curve("B"), v_pu))
