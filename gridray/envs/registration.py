@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENV_IDS = {
-    f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")
+    **{f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")},
+    "gridray/Storage-ieee13-v0": ("storage", {"feeder": "ieee13"}),
+    "gridray/EvCharging-ieee13-v0": ("ev_charging", {"feeder": "ieee13"}),
+    "gridray/Curtailment-ieee13-v0": ("curtailment", {"feeder": "ieee13"}),
+    "gridray/Reconfiguration-ieee123-v0": ("reconfiguration", {"feeder": "ieee123"}),
 }
 """Registered id -> (task, configuration)."""
 

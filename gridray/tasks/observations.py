@@ -81,7 +81,7 @@ class Points:
             rows = rows[self._kept]
         if not len(self._leads):
             return rows
-        step = state.day * self._twin.num_steps + state.t
+        step = self._twin.series_step(state)
         return np.concatenate((rows, self.load_pu[(step + self._leads) % len(self.load_pu)]))
 
 
