@@ -20,6 +20,8 @@ from gridray.tasks.twin import Twin
 from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gridray.tasks.twin import Interval, TwinState
 
 
@@ -84,30 +86,35 @@ class Storage(TwinTask):
         loads, pv_pu = customers(config, grid, len(pv))
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
         sun = Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, is_commanded=False)
-        self._batteries = Batteries(batteries, first + len(pv), step_h)
+        self.batteries = Batteries(batteries, first + len(pv), step_h)
         prices = price_signal(config, config.look_ahead_h)
-        self._mean_eur_per_kwh = float(prices.series.mean()) / 1e3
+        self.mean_eur_per_kwh = float(prices.series.mean()) / 1e3
         self._prices = prices.series
-        self._import_limit_kw = config.import_limit_share * nominal_kw
-        self._unit_eur = float(self._batteries.battery.kwh.sum()) * self._mean_eur_per_kwh
+        self.import_limit_kw = config.import_limit_share * nominal_kw
+        self.unit_eur = float(self.batteries.battery.kwh.sum()) * self.mean_eur_per_kwh
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
-        fleets = (self._batteries, sun)
+        fleets = (self.batteries, sun)
         twin = Twin(
             feeder, grid, loads, fleets, step_minutes=config.step_minutes, signals=signals, has_local_controls=True
         )
         super().__init__(config, twin)
 
+    def prices_eur_per_kwh(self, day: int) -> NDArray[np.float64]:
+        """Return the prices of a day's steps, float64 [num_steps]."""
+        steps = self.twin.first_step + day * self.num_steps + np.arange(self.num_steps)
+        return np.asarray(self._prices[steps % len(self._prices)] / 1e3, dtype=np.float64)
+
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh earnings, wear, peak and voltage."""
         config, quantities, step_h = self.config, interval.quantities, self.twin.step_h
         price = self._prices[self.twin.series_step(state)] / 1e3
-        over_kwh = np.maximum(interval.balance.source.real - self._import_limit_kw, 0.0) * step_h
-        kwh = self._batteries.battery.kwh.sum()
-        gained_kwh = (self._batteries.stored_kwh(state) - FIRST_SOC * kwh) * EFFICIENCY
+        over_kwh = np.maximum(interval.balance.source.real - self.import_limit_kw, 0.0) * step_h
+        kwh = self.batteries.battery.kwh.sum()
+        gained_kwh = (self.batteries.stored_kwh(state) - FIRST_SOC * kwh) * EFFICIENCY
         is_last = state.t == self.num_steps - 1
         earned_eur = (
             price * quantities["injected_kwh"]
-            + np.where(is_last, gained_kwh * self._mean_eur_per_kwh, 0.0)
+            + np.where(is_last, gained_kwh * self.mean_eur_per_kwh, 0.0)
             - config.wear_eur_per_kwh * quantities["cycled_kwh"]
             - config.peak_eur_per_kwh * over_kwh
             - config.voltage_eur * 100.0 * interval.depths.range_a_pu / self.grid.num_nodes
@@ -122,4 +129,4 @@ class Storage(TwinTask):
             "import_kw": interval.balance.source.real,
             "converged": state.grid.converged.astype(np.float64),
         }
-        return StepResult(earned_eur / self._unit_eur, costs, indicators)
+        return StepResult(earned_eur / self.unit_eur, costs, indicators)

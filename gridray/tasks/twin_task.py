@@ -148,7 +148,8 @@ class TwinTask(ABC):
         self.twin.move_on(state)
         if self._imperfection is not None and state.imperfect is not None:
             self._imperfection.see(state.imperfect, self._points.read(state))
-        return result
+        powers = {"source_kw": interval.balance.source.real, "grid_losses_kw": interval.balance.losses.real}
+        return result._replace(indicators=result.indicators | powers)
 
     def observe(self, state: TaskState) -> NDArray[np.float32]:
         """Return the observations, float32 [num_envs, num_observations]."""
