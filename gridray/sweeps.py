@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
-from gridray.algorithms.registry import LEARNERS
+from gridray.algorithms.registry import settings_class
 from gridray.algorithms.train import CHECKPOINT, LearnerSettings, TrainConfig, Training
 from gridray.cluster.runtime import ray_session
 from gridray.config import parse_config
@@ -164,13 +164,12 @@ def search_space(config: SweepConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a distribution is unknown or has wrong arguments, or the algorithm has no such setting.
     """
-    if config.algorithm not in LEARNERS:
-        raise ConfigError(f"There is no algorithm '{config.algorithm}': give one of {', '.join(sorted(LEARNERS))}")
+    settings = settings_class(config.algorithm)
     space = {name: _distribution(name, value) for name, value in config.space.items()}
     # Wrong names and values are found here, not after an hour in the first trial that draws them.
     for corner in (0, -1):
         ends = {name: _end(value, corner) for name, value in config.space.items()}
-        parse_config(LEARNERS[config.algorithm][1], ends, where="space")
+        parse_config(settings, ends, where="space")
     return space
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from gridray.tasks.base import has_levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
     from gridray.algorithms.actions import ActionGrid
     from gridray.algorithms.base import Learner
@@ -38,6 +40,9 @@ LEARNERS: dict[str, tuple[type[Networks], type[NetworkSettings]]] = {
 }
 """Algorithm name -> (its networks and losses, its configuration class)."""
 
+RLLIB_LEARNERS = ("rllib_bc", "rllib_cql", "rllib_iql", "rllib_marwil")
+"""RLlib's own learners, see `gridray.algorithms.rllib`."""
+
 
 def make_learner(  # noqa: PLR0913
     name: str,
@@ -51,7 +56,7 @@ def make_learner(  # noqa: PLR0913
     """Return a learner whose first weights follow from the seed alone.
 
     Args:
-        name: one of `LEARNERS`.
+        name: one of `LEARNERS` or `RLLIB_LEARNERS`.
         observation_size: number of observations.
         action_size: number of action components.
         config: settings of the algorithm.
@@ -62,20 +67,43 @@ def make_learner(  # noqa: PLR0913
         ConfigError: no such algorithm, a key or value that its configuration does not have, or actions that it cannot
             give.
     """
-    if name not in LEARNERS:
-        raise ConfigError(f"There is no algorithm '{name}': give one of {', '.join(sorted(LEARNERS))}.")
-    networks_class, config_class = LEARNERS[name]
-    settings = parse_config(config_class, dict(config or {}), where=f"algorithm '{name}'")
+    settings = parse_config(settings_class(name), dict(config or {}), where=f"algorithm '{name}'")
     grid = _grid(name, settings, action_channels)
     # Ray runs one learner per core: more threads each make every one of them slower, and sums depend on their number.
     torch.set_num_threads(1)
     # Adam's moments of units that never fire decay to denormal numbers, which cost a hundred times a normal one.
     torch.set_flush_denormal(True)
+    if name in RLLIB_LEARNERS:
+        learner: Learner = _rllib().RllibLearner(
+            name, observation_size=observation_size, action_size=action_size, settings=settings, seed=seed
+        )
+        return learner
+    networks_class = LEARNERS[name][0]
     arguments: tuple[Any, ...] = (observation_size, action_size, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks: Networks = networks_class(*arguments, *([] if grid is None else [grid]))
     return GradientLearner(name, networks, settings, action_size=action_size, seed=seed)
+
+
+def settings_class(name: str) -> type[NetworkSettings]:
+    """Return an algorithm's configuration class.
+
+    Raises:
+        ConfigError: there is no such algorithm.
+    """
+    if name in RLLIB_LEARNERS:
+        found: type[NetworkSettings] = _rllib().RllibConfig
+        return found
+    if name not in LEARNERS:
+        known = ", ".join([*sorted(LEARNERS), *RLLIB_LEARNERS])
+        raise ConfigError(f"There is no algorithm '{name}': give one of {known}.")
+    return LEARNERS[name][1]
+
+
+def _rllib() -> ModuleType:
+    # RLlib takes seconds to import: only its own learners pay for it.
+    return import_module("gridray.algorithms.rllib")
 
 
 def _grid(name: str, settings: NetworkSettings, channels: Sequence[ActionChannel] | None) -> ActionGrid | None:
