@@ -74,7 +74,7 @@ class D3rlpy:
 
     def policy(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return the greedy policy on normalised observations."""
-        return lambda observations: self._algorithm.predict(observations)
+        return self._algorithm.predict
 
 
 def _config(name: str, settings: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -97,8 +97,6 @@ def _config(name: str, settings: dict[str, Any]) -> Any:  # noqa: ANN401
         return algos.IQLConfig(
             **shared,
             value_encoder_factory=plain,
-            expectile=settings.get("expectile", 0.7),
-            weight_temp=settings.get("temperature", 3.0),
         )
     if name == "td3_bc":
         return algos.TD3PlusBCConfig(**shared, alpha=settings.get("value_weight", 2.5))

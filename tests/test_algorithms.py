@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from transitions import learner_of, transitions
 
+from gridray.algorithms.awr import AwrConfig
 from gridray.algorithms.base import MIN_OBSERVATION_STD, Learner, normaliser_of
 from gridray.algorithms.batches import InMemoryBatches, normaliser_of_rows
-from gridray.algorithms.awr import AwrConfig
 from gridray.algorithms.bc import BcConfig
 from gridray.algorithms.cql import CqlConfig
 from gridray.algorithms.iql import IqlConfig
@@ -19,7 +20,6 @@ from gridray.algorithms.rebrac import ReBracConfig
 from gridray.algorithms.registry import LEARNERS, make_learner
 from gridray.algorithms.td3_bc import Td3BcConfig
 from gridray.errors import ConfigError, DatasetError, GridRayError
-from transitions import ACTIONS, OBSERVATIONS, learner_of, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from transitions import learner_of, transitions
 
 from gridray.algorithms.base import normaliser_of
 from gridray.algorithms.bundle import load_bundle
@@ -15,7 +16,6 @@ from gridray.datasets.record import RecordConfig, record
 from gridray.errors import ConfigError, GridRayError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.tasks.registry import make_task
-from transitions import learner_of, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

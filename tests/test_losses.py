@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from transitions import learner_of, transitions
 
 from gridray.algorithms.base import Learner, normaliser_of
-from transitions import learner_of, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def forward(weights: Weights, prefix: str, inputs: Floats) -> Floats:
 
 
 def critics(weights: Weights, prefix: str, observations: Floats, actions: Floats) -> Floats:
-    """Return both critics' values [2, n]; each hidden layer is linear, ReLU, then a layer normalisation if it has one."""
+    """Return both critics' values [2, n]; a hidden layer is linear, ReLU, then layer normalisation if it has one."""
     values = []
     for critic in range(2):
         hidden = np.column_stack((observations, actions)).astype(np.float64)

@@ -51,25 +51,17 @@ def action_grid(channels: Sequence[ActionChannel]) -> ActionGrid:
     Raises:
         ConfigError: a channel has more choices than a network should have outputs.
     """
-    is_discrete = np.array([channel.kind != "continuous" for channel in channels], dtype=np.bool_)
-    discrete = np.flatnonzero(is_discrete)
-    chosen = [channels[index] for index in discrete]
-    codes = [_code(channel) for channel in chosen]
-    values = np.zeros((len(chosen), max((code[3] for code in codes), default=0)), dtype=np.float32)
-    for row, (channel, code) in enumerate(zip(chosen, codes, strict=True)):
-        values[row, : code[3]] = _values(channel, first=code[2], num_choices=code[3])
-    offset, scale, first, num_choices = (np.array(column) for column in zip(*codes, strict=True)) if codes else [
-        np.zeros(0)
-    ] * 4
-    return ActionGrid(
-        np.flatnonzero(~is_discrete),
-        discrete,
-        offset.astype(np.float32),
-        scale.astype(np.float32),
-        first.astype(np.float32),
-        num_choices.astype(np.int64),
-        values,
-    )
+    discrete = [index for index, channel in enumerate(channels) if channel.kind != "continuous"]
+    continuous = [index for index, channel in enumerate(channels) if channel.kind == "continuous"]
+    # Offset, scale, first step and number of choices, [D, 4].
+    codes = np.array([_code(channels[index]) for index in discrete], dtype=np.float64).reshape(-1, 4)
+    num_choices = codes[:, 3].astype(np.int64)
+    values = np.zeros((len(discrete), num_choices.max(initial=0)), dtype=np.float32)
+    for row, index in enumerate(discrete):
+        values[row, : num_choices[row]] = _values(channels[index], int(codes[row, 2]), num_choices[row])
+    offset, scale, first = codes[:, :3].T.astype(np.float32)
+    real, chosen = np.array(continuous, dtype=np.int64), np.array(discrete, dtype=np.int64)
+    return ActionGrid(real, chosen, offset, scale, first, num_choices, values)
 
 
 def _code(channel: ActionChannel) -> tuple[float, float, int, int]:
@@ -88,7 +80,7 @@ def _code(channel: ActionChannel) -> tuple[float, float, int, int]:
     return offset, scale, first, last - first + 1
 
 
-def _values(channel: ActionChannel, *, first: int, num_choices: int) -> NDArray[np.float32]:
+def _values(channel: ActionChannel, first: int, num_choices: int) -> NDArray[np.float32]:
     if channel.kind == "switch":
         return np.array([-1.0, 0.0, 1.0], dtype=np.float32)
     steps = np.arange(first, first + num_choices, dtype=np.float64)

@@ -64,6 +64,9 @@ class MixedActor(Actor):
 
     code: Tensor
     is_no_choice: Tensor
+    continuous: Tensor
+    discrete: Tensor
+    order: Tensor
 
     def __init__(self, observation_size: int, hidden_sizes: Sequence[int], grid: ActionGrid) -> None:
         super().__init__()
@@ -113,6 +116,9 @@ class MixedActor(Actor):
         return torch.cat((real, scaled), dim=1).index_select(1, self.order)
 
 
+LikelihoodActor = GaussianActor | MixedActor
+
+
 class Sample(NamedTuple):
     """actions [..., action_size] in (-1, 1), and their log densities [...]."""
 
@@ -153,7 +159,7 @@ def gaussian_log_density(values: Tensor, mean: Tensor, log_std: Tensor) -> Tenso
 
 def likelihood_actor(
     observation_size: int, action_size: int, hidden_sizes: Sequence[int], grid: ActionGrid | None
-) -> GaussianActor | MixedActor:
+) -> LikelihoodActor:
     """Return the actor of an algorithm that only needs likelihoods: mixed where there is a grid."""
     if grid is None:
         return GaussianActor(observation_size, action_size, hidden_sizes)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gridray.algorithms.actors import likelihood_actor
+from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
 from gridray.algorithms.networks import Mlp, Normalisation, Targets, frozen_copy
 from gridray.algorithms.settings import ActionHead, ValueSettings
@@ -54,6 +54,7 @@ class AwrNetworks(Networks):
     """Actor, value function with its target, and the two losses."""
 
     has_mixed_actions: ClassVar[bool] = True
+    actor: LikelihoodActor
     advantage_square: Tensor
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,9 +14,9 @@ from gridray.algorithms.base import HAS_NEXT_ACTIONS, NEXT_ACTIONS, Normaliser, 
 from gridray.errors import DatasetError
 
 if TYPE_CHECKING:
-    import ray.data
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import ray.data
     from numpy.typing import NDArray
 
     from gridray.datasets.dataset import OfflineDataset
@@ -62,7 +63,7 @@ class InMemoryBatches:
         indices = torch.randint(
             len(self._rows), (self._batch_size,), generator=self._generator, device=self._generator.device
         )
-        parts = self._rows.index_select(0, indices).split(self._widths, dim=1)
+        parts = torch.split(self._rows.index_select(0, indices), self._widths, dim=1)
         return {
             name: part if shape else part.squeeze(1)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
@@ -205,4 +206,4 @@ def _stream_columns(dataset: OfflineDataset, columns: Sequence[str]) -> ray.data
     data = dataset.to_ray().select_columns(_stored(columns))
     if NEXT_ACTIONS not in columns:
         return data
-    return data.map_batches(_derived, batch_size=None, batch_format="numpy", fn_kwargs={"columns": list(columns)})
+    return data.map_batches(partial(_derived, columns=columns), batch_size=None, batch_format="numpy")

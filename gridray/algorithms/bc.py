@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from gridray.algorithms.actors import likelihood_actor
+from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
 from gridray.algorithms.networks import Normalisation
 from gridray.algorithms.settings import ActionHead, NetworkSettings
@@ -32,6 +32,7 @@ class BcNetworks(Networks):
     """Actor and its negative log-likelihood."""
 
     has_mixed_actions: ClassVar[bool] = True
+    actor: LikelihoodActor
     columns = ("obs", "actions")
 
     def __init__(

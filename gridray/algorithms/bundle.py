@@ -185,6 +185,8 @@ def load_bundle(path: Path) -> Bundle:
             raise BundleError(f"'{entry}' is not listed in the manifest as a plain file: remove it")
     head = manifest.network.head
     grid = action_grid(manifest.action_channels) if head == "mixed" else None
+    if grid is not None and not len(grid.discrete):
+        raise BundleError(f"'{path / MANIFEST}' has a mixed head but no action that is a choice: make it anew")
     num_outputs = manifest.network.action_size if grid is None else grid.num_outputs
     weights = _read_weights(path / WEIGHTS, manifest, num_outputs)
     policy = LearnedPolicy(manifest.algorithm, weights, head=head, grid=grid)

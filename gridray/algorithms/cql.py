@@ -108,13 +108,15 @@ class CqlNetworks(Networks):
         num_samples, num_rows, size = self._config.num_action_samples, len(observations), spread.shape[2] // 2
         # [n, 2 states, samples, size]
         mean, log_std = spread.view(2, num_rows, 2, 1, size)
-        options = {"generator": generator, "device": observations.device}
+        options: dict[str, Any] = {"generator": generator, "device": observations.device}
         drawn = squashed_sample(mean, log_std, torch.randn(num_rows, 2, num_samples, size, **options))
         uniform = torch.rand(num_rows, num_samples, size, **options).mul_(2.0).sub_(1.0)
         actions = torch.cat((drawn.actions.flatten(1, 2), uniform), dim=1)
         uniform_density = torch.full((num_rows, num_samples), -size * math.log(2.0), device=observations.device)
         densities = torch.cat((drawn.log_density.flatten(1, 2), uniform_density), dim=1)
-        total: Tensor = _LogSumExp.apply(self.critic, observations, actions, densities, *self.critic.parameters())
+        total: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
+            self.critic, observations, actions, densities, *self.critic.parameters()
+        )
         return total
 
 
@@ -122,7 +124,7 @@ class _LogSumExp(torch.autograd.Function):
     """The same with its gradients, a few rows at a time: what one pass leaves in the cache the next one reads."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913  # torch's signature
+    def forward(  # torch's signature
         ctx: Any,  # noqa: ANN401
         critic: TwinCritic,
         observations: Tensor,
@@ -133,7 +135,7 @@ class _LogSumExp(torch.autograd.Function):
         """Return the sum of the parts, and keep the sum of their gradients."""
         num_rows = max(1, _CACHED_ROWS // actions.shape[1])
         total, gradients = torch.zeros((), device=observations.device), [torch.zeros_like(part) for part in weights]
-        parts = zip(observations.split(num_rows), actions.split(num_rows), densities.split(num_rows), strict=True)
+        parts = zip(*(torch.split(part, num_rows) for part in (observations, actions, densities)), strict=True)
         for seen, done, density in parts:
             with torch.enable_grad():
                 part = torch.logsumexp(critic.of_samples(seen, done) - density, dim=2).sum() / len(observations)
@@ -145,4 +147,4 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Return the kept gradients, scaled."""
-        return (None, None, None, None, *torch._foreach_mul(ctx.saved_tensors, gradient))
+        return (None, None, None, None, *(part * gradient for part in ctx.saved_tensors))

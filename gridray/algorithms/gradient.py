@@ -62,7 +62,9 @@ class Networks(nn.Module):
 class GradientLearner:
     """One algorithm's networks with their optimiser; implements `Learner`."""
 
-    def __init__(self, name: str, networks: Networks, settings: NetworkSettings, *, action_size: int, seed: int) -> None:
+    def __init__(
+        self, name: str, networks: Networks, settings: NetworkSettings, *, action_size: int, seed: int
+    ) -> None:
         """Move the networks to the configured device and give them an optimiser and random numbers."""
         self.name = name
         self.hidden_sizes = settings.hidden_sizes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gridray.algorithms.actors import likelihood_actor
+from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
 from gridray.algorithms.networks import Mlp, Normalisation, Targets, TwinCritic, frozen_copy
 from gridray.algorithms.settings import ActionHead, ValueSettings
@@ -56,6 +56,7 @@ class IqlNetworks(Networks):
     """Actor, twin critics with their targets, value function, and the three losses."""
 
     has_mixed_actions: ClassVar[bool] = True
+    actor: LikelihoodActor
 
     def __init__(
         self, observation_size: int, action_size: int, config: IqlConfig, grid: ActionGrid | None = None
@@ -78,9 +79,7 @@ class IqlNetworks(Networks):
         log_likelihood = self.actor.log_likelihood(observations, batch["actions"])
         return losses | {"actor_loss": -(weight * log_likelihood).mean()}
 
-    def value_losses(
-        self, batch: Mapping[str, Tensor], observations: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def value_losses(self, batch: Mapping[str, Tensor], observations: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of value function and critics, and the advantages [n] without gradients."""
         config = self._config
         actions = self.actor.seen_by_critics(batch["actions"])

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from gridray.algorithms.base import TRAINING_COLUMNS
-from gridray.algorithms.gradient import Step  # dataclasses read their annotations
 from gridray.algorithms.iql import IqlConfig, IqlNetworks
 from gridray.algorithms.networks import Normalisation, Targets, TwinCritic, frozen_copy
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.gradient import Step
 
 
 @dataclass(frozen=True, kw_only=True)

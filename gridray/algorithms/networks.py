@@ -134,8 +134,8 @@ class Targets:
     """Copies of networks that follow them slowly; pairs: target network and the network it follows."""
 
     def __init__(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
-        self._targets = [weight for target, _ in pairs for weight in target.parameters()]
-        self._sources = [weight for _, source in pairs for weight in source.parameters()]
+        self._targets: list[Tensor] = [weight for target, _ in pairs for weight in target.parameters()]
+        self._sources: list[Tensor] = [weight for _, source in pairs for weight in source.parameters()]
 
     def follow(self, rate: float) -> None:
         """Move every target weight by this share towards its source."""

@@ -107,9 +107,9 @@ def policy_weight_shapes(
     """Return name and shape of every array of a policy; num_outputs is action_size, unless the head is mixed."""
     shapes: dict[str, tuple[int, ...]] = {_MEAN: (observation_size,), _STD: (observation_size,)}
     sizes = (observation_size, *hidden_sizes, num_outputs)
-    for index, (num_inputs, num_outputs) in enumerate(pairwise(sizes)):
-        shapes[_layer(index, "weight")] = (num_outputs, num_inputs)
-        shapes[_layer(index, "bias")] = (num_outputs,)
+    for index, (width, next_width) in enumerate(pairwise(sizes)):
+        shapes[_layer(index, "weight")] = (next_width, width)
+        shapes[_layer(index, "bias")] = (next_width,)
     return shapes
 
 

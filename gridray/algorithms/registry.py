@@ -44,7 +44,7 @@ RLLIB_LEARNERS = ("rllib_bc", "rllib_cql", "rllib_iql", "rllib_marwil")
 """RLlib's own learners, see `gridray.algorithms.rllib`."""
 
 
-def make_learner(  # noqa: PLR0913
+def make_learner(
     name: str,
     *,
     observation_size: int,
@@ -111,7 +111,8 @@ def _grid(name: str, settings: NetworkSettings, channels: Sequence[ActionChannel
     if getattr(settings, "action_head", "continuous") == "mixed":
         if channels is None:
             raise ConfigError(f"{name}: action_head is mixed: give the task's action_channels, which say what is mixed")
-        return action_grid(channels)
+        grid = action_grid(channels)
+        return grid if len(grid.discrete) else None
     if channels is not None and has_levels(channels):
         mixed = ", ".join(sorted(key for key, (networks, _) in LEARNERS.items() if networks.has_mixed_actions))
         raise ConfigError(

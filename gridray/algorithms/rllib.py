@@ -58,9 +58,7 @@ class RllibAlgorithm(NamedTuple):
 
 RLLIB_ALGORITHMS = {
     "rllib_bc": RllibAlgorithm(BCConfig, "_encoder.net.mlp", "_pi_head.net.mlp.0", "clip", ("lr",)),
-    "rllib_marwil": RllibAlgorithm(
-        MARWILConfig, "encoder.actor_encoder.net.mlp", "pi.net.mlp.0", "clip", ("lr",)
-    ),
+    "rllib_marwil": RllibAlgorithm(MARWILConfig, "encoder.actor_encoder.net.mlp", "pi.net.mlp.0", "clip", ("lr",)),
     "rllib_cql": RllibAlgorithm(
         CQLConfig, "pi_encoder.net.mlp", "pi.net.mlp.0", "tanh", ("actor_lr", "critic_lr", "alpha_lr")
     ),
@@ -93,9 +91,7 @@ class RllibLearner:
     columns = TRAINING_COLUMNS
     cost_column: str | None = None
 
-    def __init__(
-        self, name: str, *, observation_size: int, action_size: int, settings: RllibConfig, seed: int
-    ) -> None:
+    def __init__(self, name: str, *, observation_size: int, action_size: int, settings: RllibConfig, seed: int) -> None:
         """Build RLlib's learner; its first weights follow from the seed alone."""
         self.name = name
         self.observation_size = observation_size
@@ -139,7 +135,9 @@ class RllibLearner:
     def set_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take weights of the same names and shapes."""
         own = dict(self._tensors())
-        check_weights(self.name, {name: tuple(np.atleast_1d(tensor.detach()).shape) for name, tensor in own.items()}, weights)
+        check_weights(
+            self.name, {name: tuple(np.atleast_1d(tensor.detach()).shape) for name, tensor in own.items()}, weights
+        )
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(torch.tensor(weights[name]).reshape(tensor.shape))
@@ -202,7 +200,7 @@ class RllibLearner:
             with torch.no_grad():
                 following = self._module.compute_values({"obs": rows["new_obs"]})
             rows["value_targets"] = rows["rewards"] + self._discount * (1.0 - tensors["terminateds"]) * following
-        return MultiAgentBatch({MODULE: SampleBatch(rows)}, env_steps=num_rows)
+        return MultiAgentBatch({MODULE: SampleBatch(rows)}, env_steps=num_rows)  # type: ignore[no-untyped-call]
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Return every array that training changes, and the normaliser's."""

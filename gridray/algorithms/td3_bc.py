@@ -99,9 +99,7 @@ class Td3Networks(Networks):
         losses = {"critic_loss": errors.square().mean(dim=1).sum()}
         if self._moves_actor(step.num_updates):
             actions = self.actor.greedy(observations)
-            losses["actor_loss"] = self.actor_loss(
-                actions, self.critic.frozen(observations, actions), batch["actions"]
-            )
+            losses["actor_loss"] = self.actor_loss(actions, self.critic.frozen(observations, actions), batch["actions"])
         return losses
 
     def follow(self, num_updates: int) -> None:

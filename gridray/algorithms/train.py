@@ -138,14 +138,18 @@ class Training:
         history = [asdict(row) for row in self.history]
         write_checkpoint(file, arrays, {"identity": self._identity, "history": history})
 
-    def restore(self, file: Path) -> None:
-        """Go on from a checkpoint of the same run.
+    def restore(self, file: Path, *, of_other_settings: bool = False) -> None:
+        """Go on from a checkpoint of the same run; or from one whose algorithm has other settings, but equal networks.
 
         Raises:
             GridRayError: the checkpoint is damaged, or of another configuration or dataset.
         """
         arrays, values = read_checkpoint(file)
-        if values["identity"] != self._identity:
+        ignored = {"learner"} if of_other_settings else set()
+        found, own = (
+            {k: v for k, v in each.items() if k not in ignored} for each in (values["identity"], self._identity)
+        )
+        if found != own:
             raise GridRayError(
                 f"'{file}' is of a run with another dataset, algorithm, batch_size, seed or learner configuration: "
                 "give another output directory, or remove it to train from the start"
