@@ -56,12 +56,12 @@ def rate(peer: Ours | D3rlpy, seconds: float) -> float:
     return num_updates / (time.perf_counter() - start)
 
 
-def speed(*, quick: bool) -> dict[str, Any]:
+def speed(algorithms: list[str], *, quick: bool) -> dict[str, Any]:
     """Measure all libraries in turns, so that whatever else the machine does meets all of them."""
     columns = made_up(np.random.default_rng(0))
     settings: dict[str, Any] = {"hidden_sizes": [256, 256], "learning_rate": 3e-4}
     results = {}
-    for name in ALGORITHMS:
+    for name in algorithms:
         own = settings | ({} if name == "bc" else {"discount": 0.99})
         peers: dict[str, Ours | D3rlpy] = {"gridray": Ours(name, columns, own, BATCH, 0)}
         if name in D3RLPY:
@@ -98,13 +98,14 @@ def main() -> None:
     parser.add_argument("mode", choices=("speed", "trust"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop the trust table after this time")
+    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, help="of the speed table")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
     if options.mode == "speed":
-        options.out.write_text(json.dumps(speed(quick=options.quick), indent=1) + "\n", "utf-8")
+        options.out.write_text(json.dumps(speed(options.algorithms, quick=options.quick), indent=1) + "\n", "utf-8")
     else:
         from learner_trust import trust  # noqa: PLC0415  # it records grid data, which speed does not need
 

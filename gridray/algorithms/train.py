@@ -145,11 +145,8 @@ class Training:
             GridRayError: the checkpoint is damaged, or of another configuration or dataset.
         """
         arrays, values = read_checkpoint(file)
-        ignored = {"learner"} if of_other_settings else set()
-        found, own = (
-            {k: v for k, v in each.items() if k not in ignored} for each in (values["identity"], self._identity)
-        )
-        if found != own:
+        found = values["identity"] | ({"learner": self._identity["learner"]} if of_other_settings else {})
+        if found != self._identity:
             raise GridRayError(
                 f"'{file}' is of a run with another dataset, algorithm, batch_size, seed or learner configuration: "
                 "give another output directory, or remove it to train from the start"
