@@ -10,7 +10,9 @@ import pytest
 import torch
 from transitions import learner_of, transitions
 
+from gridray.algorithms import sampled_values
 from gridray.algorithms.base import Learner, normaliser_of
+from gridray.algorithms.networks import TwinCritic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -250,3 +252,21 @@ def test_cql_losses_follow_the_paper(batch: dict[str, NDArray[Any]]) -> None:
         "entropy_loss": -entropy_weight * (own_density.mean() - 2.0),
     }
     assert_losses(learner, batch, expected)
+
+
+def test_sampled_values_have_the_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    critic = TwinCritic(3, 2, (8, 8))
+    observations, actions = torch.randn(10, 3, generator=generator), torch.rand(10, 4, 2, generator=generator)
+    densities = torch.randn(10, 4, generator=generator)
+    # Three rows at a time, and one that is left.
+    monkeypatch.setattr(sampled_values, "_CACHED_ROWS", 12)
+    weights = list(critic.parameters())
+    parts = sampled_values.mean_log_sum_exp(critic, observations, actions, densities)
+    repeated = observations[:, None].expand(-1, 4, -1).reshape(40, 3)
+    values = critic(repeated, actions.reshape(40, 2)).view(2, 10, 4)
+    whole = torch.logsumexp(values - densities, dim=2).mean(dim=1).sum()
+    assert parts.item() == pytest.approx(whole.item(), rel=1e-6)
+    gradients = (torch.autograd.grad(3.0 * value, weights) for value in (parts, whole))
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from gridray.algorithms.actors import SquashedActor, squashed_sample
 from gridray.algorithms.gradient import Networks, Step
 from gridray.algorithms.networks import Normalisation, Targets, TwinCritic, frozen_copy
+from gridray.algorithms.sampled_values import mean_log_sum_exp
 from gridray.algorithms.settings import ValueSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# So many hidden rows of 256 float32 fit a second-level cache of 2 MB.
-_CACHED_ROWS = 1920
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,37 +112,4 @@ class CqlNetworks(Networks):
         actions = torch.cat((drawn.actions.flatten(1, 2), uniform), dim=1)
         uniform_density = torch.full((num_rows, num_samples), -size * math.log(2.0), device=observations.device)
         densities = torch.cat((drawn.log_density.flatten(1, 2), uniform_density), dim=1)
-        total: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
-            self.critic, observations, actions, densities, *self.critic.parameters()
-        )
-        return total
-
-
-class _LogSumExp(torch.autograd.Function):
-    """The same with its gradients, a few rows at a time: what one pass leaves in the cache the next one reads."""
-
-    @staticmethod
-    def forward(  # torch's signature
-        ctx: Any,  # noqa: ANN401
-        critic: TwinCritic,
-        observations: Tensor,
-        actions: Tensor,
-        densities: Tensor,
-        *weights: Tensor,
-    ) -> Tensor:
-        """Return the sum of the parts, and keep the sum of their gradients."""
-        num_rows = max(1, _CACHED_ROWS // actions.shape[1])
-        total, gradients = torch.zeros((), device=observations.device), [torch.zeros_like(part) for part in weights]
-        parts = zip(*(torch.split(part, num_rows) for part in (observations, actions, densities)), strict=True)
-        for seen, done, density in parts:
-            with torch.enable_grad():
-                part = torch.logsumexp(critic.of_samples(seen, done) - density, dim=2).sum() / len(observations)
-            torch._foreach_add_(gradients, torch.autograd.grad(part, weights))
-            total += part.detach()
-        ctx.save_for_backward(*gradients)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Return the kept gradients, scaled."""
-        return (None, None, None, None, *(part * gradient for part in ctx.saved_tensors))
+        return mean_log_sum_exp(self.critic, observations, actions, densities)

@@ -78,7 +78,6 @@ class TwinCritic(nn.Module):
     ) -> None:
         super().__init__()
         sizes = (observation_size + action_size, *hidden_sizes, 1)
-        self._observation_size = observation_size
         self.kernels = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.gains = nn.ParameterList()
@@ -101,26 +100,13 @@ class TwinCritic(nn.Module):
         """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
         return self._values(observations, actions, [[weight.detach() for weight in part] for part in self._parts()])
 
-    def of_samples(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return Q values [2, n, S] of S actions [n, S, action_size] per observation, which is multiplied only once."""
-        kernel, num_rows, num_samples = self.kernels[0], *actions.shape[:2]
-        size = self._observation_size
-        seen = torch.baddbmm(self.biases[0], observations.expand(2, -1, -1), kernel[:, :size])
-        done = torch.bmm(actions.reshape(-1, actions.shape[2]).expand(2, -1, -1), kernel[:, size:])
-        hidden = done.view(2, num_rows, num_samples, -1).add_(seen.unsqueeze(2)).view(2, num_rows * num_samples, -1)
-        values = self._onward(hidden, [list(part) for part in self._parts()])
-        return values.view(2, num_rows, num_samples)
-
     def _parts(self) -> tuple[nn.ParameterList, ...]:
         return self.kernels, self.biases, self.gains, self.shifts
 
     def _values(self, observations: Tensor, actions: Tensor, parts: list[list[Tensor]]) -> Tensor:
-        inputs = torch.cat((observations, actions), dim=1).expand(2, -1, -1)
-        return self._onward(torch.baddbmm(parts[1][0], inputs, parts[0][0]), parts)
-
-    def _onward(self, hidden: Tensor, parts: list[list[Tensor]]) -> Tensor:
-        """Return the values from what the first product gives."""
         kernels, biases, gains, shifts = parts
+        inputs = torch.cat((observations, actions), dim=1).expand(2, -1, -1)
+        hidden = torch.baddbmm(biases[0], inputs, kernels[0])
         for index, (kernel, bias) in enumerate(zip(kernels[1:], biases[1:], strict=True)):
             hidden = torch.relu_(hidden)
             if gains:
