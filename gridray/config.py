@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -52,9 +53,14 @@ def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str = "c
         message = f"{where}: expected a mapping of keys to values, got {type(data).__name__}"
         raise ConfigError(message)
     try:
-        return TypeAdapter(cls).validate_python(dict(data), extra="forbid")
+        return _adapter(cls).validate_python(dict(data), extra="forbid")
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {_explain(cls, detail)}" for detail in error.errors())) from error
+
+
+@lru_cache(maxsize=64)
+def _adapter(cls: type[ConfigT]) -> TypeAdapter[ConfigT]:
+    return TypeAdapter(cls)
 
 
 def _explain(cls: type[object], detail: ErrorDetails) -> str:

@@ -154,7 +154,7 @@ def test_behaviour_of_levels_explores_with_epsilon() -> None:
     task = LevelTask()
     behaviour = Behaviour(task, {"first": 1.0}, lambda _name, _task: FirstLevel(), noise_std=0.0, epsilon=0.4)
     rng = np.random.default_rng(0)
-    draws = Draws(np.zeros(50_000, dtype=np.int64), np.zeros((50_000, 1, 2)), rng.random((50_000, 1, 2)))
+    draws = Draws(np.zeros(50_000, dtype=np.int64), rng.random((50_000, 1, 2)))
     actions, log_p = behaviour.act(np.zeros((50_000, 3), dtype=np.float32), 0, draws, [rng])
     values, counts = np.unique(actions[:, 1], return_counts=True)
     np.testing.assert_array_equal(values, [-1.0, 0.0, 1.0, 2.0])

@@ -27,13 +27,12 @@ SHARE_TOLERANCE = 1e-6
 class Draws(NamedTuple):
     """What chance decides in n episodes, drawn from each episode's own stream.
 
-    policy: int64 [n], index of the policy that acts; noise: float64 [n, num_steps, num_actions], standard normal;
-    uniform: float64 [n, num_steps, num_actions] in [0, 1).
+    policy: int64 [n], index of the policy that acts; deviates: float64 [n, num_steps, num_actions], standard normal for
+    noise on continuous actions, in [0, 1) where actions are levels or the episode acts at random.
     """
 
     policy: NDArray[np.int64]
-    noise: NDArray[np.float64]
-    uniform: NDArray[np.float64]
+    deviates: NDArray[np.float64]
 
 
 class Behaviour:
@@ -84,6 +83,13 @@ class Behaviour:
         indices: NDArray[np.int64] = np.minimum(drawn, len(self.names) - 1)
         return indices
 
+    def draw(self, policy: int, rng: np.random.Generator, out: NDArray[np.float64]) -> None:
+        """Draw an episode's deviates, [num_steps, num_actions], into `out`."""
+        if self._is_level or self._policies[policy] is None:
+            rng.random(out=out)
+        elif self._noise_std > 0.0:
+            rng.standard_normal(out=out)
+
     def act(
         self, observations: NDArray[np.float32], t: int, draws: Draws, rngs: list[np.random.Generator]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -96,11 +102,11 @@ class Behaviour:
                 continue
             part = slice(None) if len(rows) == len(observations) else rows
             if policy is None:
-                actions[part], log_p[part] = self._random(draws.uniform[part, t])
+                actions[part], log_p[part] = self._random(draws.deviates[part, t])
                 continue
             proposed = policy.act(observations[part], rngs[index])
             noisy = self._noisy_levels if self._is_level else self._noisy
-            actions[part], log_p[part] = noisy(proposed, draws.noise[part, t], draws.uniform[part, t])
+            actions[part], log_p[part] = noisy(proposed, draws.deviates[part, t])
         return actions, log_p
 
     def _random(self, uniform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -110,7 +116,7 @@ class Behaviour:
         return 2.0 * uniform - 1.0, np.full(len(uniform), -uniform.shape[1] * np.log(2.0))
 
     def _noisy(
-        self, proposed: NDArray[np.float32], noise: NDArray[np.float64], _uniform: NDArray[np.float64]
+        self, proposed: NDArray[np.float32], noise: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         mean = np.clip(proposed.astype(np.float64), -1.0, 1.0)
         if self._noise_std == 0.0:
@@ -118,7 +124,7 @@ class Behaviour:
         return censored_normal(mean, noise, self._noise_std)
 
     def _noisy_levels(
-        self, proposed: NDArray[np.float32], _noise: NDArray[np.float64], uniform: NDArray[np.float64]
+        self, proposed: NDArray[np.float32], uniform: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One uniform number decides both whether to explore and, divided by epsilon, which level."""
         if self._epsilon == 0.0:

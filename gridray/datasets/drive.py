@@ -46,7 +46,9 @@ class Driver:
         episodes = np.concatenate(groups)
         num_parts = -(-len(episodes) // num_envs)
         parts = [self._run(part) for part in np.array_split(episodes, num_parts)]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns = parts[0]
+        if num_parts > 1:
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         ends = np.cumsum([len(group) for group in groups])
         return [self._rows(columns, slice(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
 
@@ -103,11 +105,10 @@ class Driver:
     def _draws(self, episodes: NDArray[np.int64]) -> tuple[Draws, NDArray[np.uint64]]:
         """Return what chance decides, and the seed of each environment's own random numbers, uint64 [n]."""
         shape = (len(episodes), self._task.num_steps, len(self._task.action_channels))
-        noise, uniform = np.empty(shape), np.empty(shape)
+        policy, deviates = self._policy_index[episodes], np.empty(shape)
         seeds = np.empty(len(episodes), dtype=np.uint64)
         for row, episode in enumerate(episodes.tolist()):
             rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(episode,)))
             seeds[row] = rng.integers(2**53, dtype=np.uint64)
-            rng.standard_normal(out=noise[row])
-            rng.random(out=uniform[row])
-        return Draws(self._policy_index[episodes], noise, uniform), seeds
+            self._behaviour.draw(int(policy[row]), rng, deviates[row])
+        return Draws(policy, deviates), seeds

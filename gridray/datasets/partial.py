@@ -11,6 +11,7 @@ from array import array
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -99,9 +100,8 @@ def write_shard(folder: Path, name: str, table: pa.Table) -> FinishedShard:
     aside.rename(file)
     shard = Shard(file=name, rows=table.num_rows, bytes=file.stat().st_size, sha256=file_sha256(file))
     finished = _with_totals(shard, table)
-    sidecar = _sidecar(folder, name)
-    sidecar.parent.mkdir(parents=True, exist_ok=True)
-    write_file(sidecar, json.dumps(asdict(finished)) + "\n")
+    # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
+    _sidecar(folder, name).write_text(json.dumps(asdict(finished)) + "\n", encoding="utf-8")
     return finished
 
 
@@ -231,7 +231,7 @@ def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
 
 
 def _sidecar(folder: Path, name: str) -> Path:
-    return folder / SIDECARS / f"{name}.json"
+    return folder / SIDECARS / f"{quote(name, safe='')}.json"
 
 
 def _empty(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +21,22 @@ from gridray.datasets.drive import Driver
 from gridray.datasets.partial import file_sha256, finished_shard, partial_folder, publish, read_sidecar, write_shard
 from gridray.datasets.plan import ShardPlan
 from gridray.datasets.schema import OPTIONAL_COLUMNS, make_table, transition_schema
-from gridray.errors import ConfigError, DatasetError
+from gridray.errors import ConfigError
 from gridray.policies.registry import make_policy
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from gridray.datasets.behaviour import PolicyMaker
+    from gridray.datasets.plan import PlannedShard
     from gridray.tasks.base import Task
 
+BLOCKS_AT_ONCE = 8
+"""Most blocks that an actor takes at once: it writes one while it drives the next."""
 RECORDED_COLUMNS = tuple(name for name in OPTIONAL_COLUMNS if name != "actions_inferred")
 
 
@@ -122,10 +127,9 @@ def record(
         source = task_source(
             task, policy=_title(behaviour, config), seed=config.seed, licence=config.licence, recording=settings
         )
+        # Every digest was taken when its shard was written, or checked above: no need to read all again.
         card = publish(folder, path, source, (read_sidecar(folder, shard.file) for shard in plan.shards))
-    if card.num_transitions == 0:
-        raise DatasetError(f"Dataset '{path}' has no transition: no step of its task has a power flow solution.")
-    return OfflineDataset.open(path)
+    return OfflineDataset(path, card)
 
 
 def make_plan(config: RecordConfig, task: Task) -> ShardPlan:
@@ -163,12 +167,25 @@ class Recorder:
 
     def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
         """Record the blocks numbered batch["id"] and return how many episodes each has."""
-        return {"num_episodes": np.array([self.record_block(int(block)) for block in batch["id"]], dtype=np.int64)}
+        return {"num_episodes": np.array(list(self.record_blocks(batch["id"].tolist())), dtype=np.int64)}
 
-    def record_block(self, block: int) -> int:
-        """Record a block's shards and return the number of their episodes."""
-        shards = [self._plan.shards[index] for index in self._blocks[block]]
-        driven = self._driver.drive([shard.episodes for shard in shards], self._num_envs)
+    def record_blocks(self, blocks: Iterable[int]) -> Iterator[int]:
+        """Record blocks one after the other and yield the number of episodes of each when it is on disk.
+
+        A thread compresses, digests and writes a block while the next one is driven.
+        """
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            waiting: Future[int] | None = None
+            for block in blocks:
+                shards = [self._plan.shards[index] for index in self._blocks[block]]
+                driven = self._driver.drive([shard.episodes for shard in shards], self._num_envs)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = writer.submit(self._write, shards, driven)
+            if waiting is not None:
+                yield waiting.result()
+
+    def _write(self, shards: list[PlannedShard], driven: list[dict[str, NDArray[Any]]]) -> int:
         for shard, columns in zip(shards, driven, strict=True):
             write_shard(self._folder, shard.file, make_table(columns, self._schema, where=f"shard '{shard.file}'"))
         return sum(len(shard.episodes) for shard in shards)
@@ -176,7 +193,7 @@ class Recorder:
 
 def _in_process(recorder: dict[str, Any], _num_actors: int) -> Iterator[int]:
     local = Recorder(**recorder)
-    return (local.record_block(block) for block in range(len(recorder["blocks"])))
+    return local.record_blocks(range(len(recorder["blocks"])))
 
 
 def _on_actors(recorder: dict[str, Any], num_actors: int) -> Iterator[int]:
@@ -186,12 +203,13 @@ def _on_actors(recorder: dict[str, Any], num_actors: int) -> Iterator[int]:
     # Its plan and its missing progress bars are no news to who asked for a dataset.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with ray_session():
-        # A Ray block per block: an actor that dies costs one, and progress comes with each.
-        jobs = ray.data.range(num_blocks, override_num_blocks=num_blocks)
+        # An actor that dies costs a few blocks, and progress comes with each few.
+        at_once = max(1, min(BLOCKS_AT_ONCE, num_blocks // (4 * num_actors)))
+        jobs = ray.data.range(num_blocks, override_num_blocks=-(-num_blocks // at_once))
         counts = jobs.map_batches(
             Recorder,
             fn_constructor_kwargs=recorder,
-            batch_size=1,
+            batch_size=None,
             compute=ray.data.ActorPoolStrategy(size=min(num_actors, num_blocks)),
         )
         counts.context.enable_progress_bars = False
