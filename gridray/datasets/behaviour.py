@@ -163,7 +163,9 @@ def resolve_shares(
     """
     stated = {policy: 1.0} if isinstance(policy, str) else dict(policy)
     if not stated or any(not share > 0.0 for share in stated.values()):
-        raise ConfigError(f"policy is {stated}: give policies with shares above 0, such as {{droop: 0.7, random: 0.3}}.")
+        raise ConfigError(
+            f"policy is {stated}: give policies with shares above 0, such as {{droop: 0.7, random: 0.3}}."
+        )
     if abs(sum(stated.values()) - 1.0) > SHARE_TOLERANCE:
         raise ConfigError(f"The shares of policy add up to {sum(stated.values()):g}: make them 1.")
     if unused := sorted(set(tiers) - set(stated)):

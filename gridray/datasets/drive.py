@@ -83,7 +83,9 @@ class Driver:
             kept["is_kept"][:, t] = is_running & (infos.get("converged", np.ones(num)) > 0.0)
             is_running &= ~(terminateds | truncateds)
         steps = np.arange(num_steps)
-        kept["eps_id"] = np.repeat([f"{self._prefix}-{episode:08d}" for episode in episodes], num_steps).reshape(num, -1)
+        kept["eps_id"] = np.repeat([f"{self._prefix}-{episode:08d}" for episode in episodes], num_steps).reshape(
+            num, -1
+        )
         kept["t"] = np.broadcast_to(steps, (num, num_steps))
         kept["policy_index"] = np.broadcast_to(draws.policy[:, None], (num, num_steps)).astype(np.int16)
         since_midnight = (steps * (DAY_MS // num_steps)).astype("timedelta64[ms]")

@@ -110,8 +110,8 @@ class Mapping:
     """A utility's exports, and which tag is which point.
 
     task, task_config: whose observations and actions the points are; the feeder is in the task's configuration.
-    points: by the task's channel ("vmag_pu.671.1", "regulator.reg1.tap", an action's name if set-points were logged),
-    "load.<name>.kw" and "load.<name>.kvar" of the feeder's loads, "reward" and "cost.<name>".
+    points: by the task's observation ("vmag_pu.671.1", "regulator.reg1.tap"), "load.<name>.kw" and "load.<name>.kvar"
+    of the feeder's loads, "action.<name>" if set-points were logged, "reward" and "cost.<name>".
     constants: values of points that nobody measures, by name or pattern ("battery.*.soc").
     estimate: patterns of observations that are neither measured nor constant and that the twin computes from loads and
     device positions, such as ["vmag_pu.*", "regulator.*.control_v", "feeder.*"].
@@ -146,9 +146,19 @@ class Points:
         """
         self._kva = {generator.name: generator.kva for generator in task.feeder.generators}
         self._base_v = dict(zip(task.grid.node_names, task.grid.node_base_v.tolist(), strict=True))
-        self._units = {c.name: c.unit for c in (*task.action_channels, *task.observation_channels)}
+        self._units = {channel.name: channel.unit for channel in task.observation_channels}
+        self._units |= {f"action.{channel.name}": channel.unit for channel in task.action_channels}
         for load in task.grid.load_names:
             self._units |= {f"load.{load}.kw": "kW", f"load.{load}.kvar": "kvar"}
+        for generator in task.feeder.generators:
+            for quantity in ("kw", "kvar"):
+                self._units.setdefault(f"{generator.kind}.{generator.name}.{quantity}", "pu of kVA")
+        for name in task.grid.tap_names:
+            self._units.setdefault(f"regulator.{name}.tap", "step")
+        for name in task.grid.capacitor_names:
+            self._units.setdefault(f"capacitor.{name}.state", "1")
+        for node in task.grid.node_names:
+            self._units.setdefault(f"vmag_pu.{node}", "pu")
         self._units |= {f"cost.{name}": "1" for name in task.cost_names} | {"reward": "1"}
         unknown = [name for name in mapping.points if name not in self._units]
         problems = [f"there is no point '{name}'{self._nearest(name)}" for name in unknown]
@@ -175,7 +185,7 @@ class Points:
         if unit in VOLTS and name.startswith("vmag_pu."):
             return float(VOLTS[unit] / self._base_v[name.removeprefix("vmag_pu.")])
         if unit in SCALES and wanted == "pu of kVA":
-            return SCALES[unit] / self._kva[name.split(".")[1]]
+            return SCALES[unit] / self._kva[name.rpartition(".")[0].partition(".")[2]]
         if unit in SCALES and wanted in {"kW", "kvar"}:
             return SCALES[unit]
         return 1.0 if unit == "pu" and wanted.startswith("pu") else None

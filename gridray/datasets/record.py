@@ -151,9 +151,7 @@ def make_behaviour(config: RecordConfig, task: Task, policy_maker: PolicyMaker =
 class Recorder:
     """Records whole shards into a folder; stateful, so that an actor builds its task and policies once."""
 
-    def __init__(
-        self, config: RecordConfig, folder: str, policy_maker: PolicyMaker, blocks: list[list[int]]
-    ) -> None:
+    def __init__(self, config: RecordConfig, folder: str, policy_maker: PolicyMaker, blocks: list[list[int]]) -> None:
         """Build task, plan and policies; blocks: shards that are stepped side by side."""
         task = make_task(config.task, config.task_config)
         self._folder, self._num_envs, self._blocks = Path(folder), config.num_envs, blocks

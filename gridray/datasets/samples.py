@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gridray.datasets.mapping import Mapping, Points, SourceFile
 
 UTC = pl.Datetime("ms", "UTC")
+OFFSET = r"(Z|[+-]\d\d:?\d\d)$"
 COLUMNS = ("tag", "time", "received", "value", "quality", "reason", "note", "row")
 
 
@@ -126,7 +127,10 @@ def _in_utc(source: SourceFile, path: Path, samples: pl.DataFrame, name: str) ->
     """Turn a column of stamps into UTC; what cannot be told gets a reason."""
     stamp = pl.col(name)
     if samples.schema[name] == pl.String:
-        stamp = stamp.str.strip_chars().str.to_datetime(source.time_format, time_unit="ms", strict=False)
+        text, form = stamp.str.strip_chars(), source.time_format
+        if form is None and samples.select(text.str.contains(OFFSET).any()).item():
+            text, form = text.str.replace(" ", "T", literal=True), "%+"
+        stamp = text.str.to_datetime(form, time_unit="ms", strict=False)
     try:
         samples = samples.with_columns(stamp.alias(name))
     except pl.exceptions.PolarsError as error:
@@ -159,7 +163,7 @@ def _localised(source: SourceFile, samples: pl.DataFrame, name: str) -> pl.DataF
     in_order = pl.when((pl.col("_count") == 2) & (pl.col("_place") == 0)).then(first)
     in_order = in_order.when((pl.col("_count") == 2) & (pl.col("_place") == 1)).then(second)
     repeated = {"order": in_order, "first": first, "second": second, "drop": None}[source.ambiguous]
-    skipped = shifted.dt.convert_time_zone("UTC") - pl.duration(hours=1) if source.nonexistent == "shift" else None
+    skipped = shifted.dt.convert_time_zone("UTC") if source.nonexistent == "shift" else None
     utc = pl.when(pl.col("is_repeated")).then(pl.lit(None, UTC) if repeated is None else repeated)
     utc = utc.when(pl.col("is_skipped")).then(pl.lit(None, UTC) if skipped is None else skipped).otherwise(first)
     samples = samples.with_columns(utc.cast(UTC).alias(name))
@@ -186,7 +190,12 @@ def _without_duplicates(samples: pl.DataFrame, rule: str) -> pl.DataFrame:
         mean=pl.col("value").mean().over(group),
     )
     is_last = pl.col("place") == pl.col("count") - 1
-    is_kept = {"drop": pl.lit(value=False), "first": pl.col("place") == 0, "last": is_last, "mean": pl.col("place") == 0}
+    is_kept = {
+        "drop": pl.lit(value=False),
+        "first": pl.col("place") == 0,
+        "last": is_last,
+        "mean": pl.col("place") == 0,
+    }
     same = pl.col("spread") == 0.0
     keep = pl.when(same).then(pl.col("place") == 0).when(pl.col("is_stated")).then(is_last).otherwise(is_kept[rule])
     is_double = pl.col("count") > 1

@@ -78,7 +78,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         seeds = (options or {}).get("seeds")
         seeds = self._draw_seeds(rows) if seeds is None else np.asarray(seeds, dtype=np.uint64)
         if seeds.shape != (self.num_envs,):
-            raise ConfigError(f"options['seeds'] has shape {seeds.shape}: give ({self.num_envs},), one per environment.")
+            raise ConfigError(
+                f"options['seeds'] has shape {seeds.shape}: give ({self.num_envs},), one per environment."
+            )
         self.task.reset(self._state, rows, days, seeds)
         self._is_done[:] = False
         return self._observe(), {"day": days}
