@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -9,8 +10,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from gridray.cli.output import print_json, print_table
+from gridray.datasets.coverage import measure_coverage
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.historian import ImportReport, import_historian
+from gridray.datasets.page import write_page
 
 MOST_ROWS = 20
 
@@ -37,6 +40,34 @@ def import_(
     _print_report(report)
 
 
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Directory of a dataset.")],
+    *,
+    html: Annotated[Path | None, typer.Option(help="File of the page with plots; by default <PATH>.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Show a dataset's card and what actions and voltages it covers, and write a page with plots.
+
+    Example: gridray dataset inspect runs/north --html north.html
+    """
+    dataset = OfflineDataset.open(path)
+    coverage = measure_coverage(dataset)
+    page = html or path.with_name(f"{path.name}.html")
+    write_page(page, dataset.card, coverage)
+    if as_json:
+        print_json({"card": json.loads(dataset.card.to_json()), "coverage": asdict(coverage), "page": page})
+        return
+    print_table(f"Dataset '{path}'", ["", ""], dataset.card.summary())
+    headings = ["cost", "mean", "deviation", "5 %", "median", "95 %", "most"]
+    print_table("Costs, totals of an episode", headings, dataset.card.cost_table())
+    headings = ["action", "mean", "deviation", "bins with rows", "rows in an end bin"]
+    print_table("Coverage of actions", headings, coverage.action_table())
+    headings = ["node", "share below 0.95 pu", "share above 1.05 pu"]
+    if coverage.voltage_names:
+        print_table("Voltages, worst first", headings, coverage.voltage_table()[:MOST_ROWS])
+    print_table("", ["page with plots"], [[str(page)]])
+
+
 def _print_report(report: ImportReport) -> None:
     totals: dict[str, int] = {}
     for counts in report.samples.values():
@@ -56,5 +87,5 @@ def _print_report(report: ImportReport) -> None:
         print_table("Model minus meter, worst first", headings, [list(error.values()) for error in worst])
 
 
-COMMANDS: Final[dict[str, Any]] = {"import": import_}
+COMMANDS: Final[dict[str, Any]] = {"import": import_, "inspect": inspect}
 """Subcommands by name."""

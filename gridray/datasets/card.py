@@ -12,6 +12,7 @@ import numpy as np
 
 from gridray.config import parse_config
 from gridray.errors import ConfigError, DatasetError
+from gridray.tasks.base import ActionChannel, ObservationChannel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ class DatasetSource:
     """Where transitions come from.
 
     feeder_hash: SHA-256 of the feeder's content; policy: name of the policy that acted; recording: how it was driven;
-    licence: what others may do with it, best an SPDX identifier.
+    licence: what others may do with it, best an SPDX identifier; observation_channels, action_channels: units and
+    scales, so that (obs / scale + offset) is physical and an action of -1 to 1 spans low to high; empty if not known.
     """
 
     feeder: str
@@ -41,6 +43,8 @@ class DatasetSource:
     observation_names: tuple[str, ...]
     action_names: tuple[str, ...]
     licence: str = "not stated"
+    observation_channels: tuple[ObservationChannel, ...] = ()
+    action_channels: tuple[ActionChannel, ...] = ()
     recording: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,7 +84,10 @@ class DatasetCard(DatasetSource):
 
     def to_json(self) -> str:
         """Return the card as a JSON document."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        content = asdict(self)
+        for name in ("observation_channels", "action_channels"):
+            content[name] = [channel._asdict() for channel in content[name]]
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """Return the card for people."""
@@ -135,6 +142,8 @@ def task_source(
         observation_names=tuple(channel.name for channel in task.observation_channels),
         action_names=tuple(channel.name for channel in task.action_channels),
         licence=licence,
+        observation_channels=task.observation_channels,
+        action_channels=task.action_channels,
         recording=recording or {},
     )
 
