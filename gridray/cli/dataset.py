@@ -68,6 +68,48 @@ def inspect(
     print_table("", ["page with plots"], [[str(page)]])
 
 
+def to_minari(
+    path: Annotated[Path, typer.Argument(help="Directory of a dataset.")],
+    name: Annotated[str, typer.Argument(help="Minari's id, such as gridray/north-v0.")],
+    *,
+    folder: Annotated[
+        Path, typer.Option(help="Minari's folder of datasets.", envvar="MINARI_DATASETS_PATH")
+    ] = Path.home() / ".minari" / "datasets",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Write a dataset as a local Minari dataset.
+
+    Example: gridray dataset to-minari runs/north gridray/north-v0
+    """
+    from gridray.datasets.minari import export_minari  # noqa: PLC0415
+
+    made = export_minari(OfflineDataset.open(path), folder / name, name)
+    _print_facts({"path": folder / name, "episodes": made.total_episodes, "steps": made.total_steps}, as_json=as_json)
+
+
+def from_minari(
+    path: Annotated[Path, typer.Argument(help="Directory of a Minari dataset, which has metadata.json.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Directory of the dataset; must not exist.")] = Path("runs/minari"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Write a local Minari dataset as one of GridRay's.
+
+    Example: gridray dataset from-minari ~/.minari/datasets/gridray/north-v0 --out runs/north
+    """
+    from gridray.datasets.minari import import_minari  # noqa: PLC0415
+
+    card = import_minari(path, out).card
+    _print_facts({"path": out, "episodes": card.num_episodes, "steps": card.num_transitions}, as_json=as_json)
+
+
+def _print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+    else:
+        print_table("", list(facts), [list(facts.values())])
+
+
 def _print_report(report: ImportReport) -> None:
     totals: dict[str, int] = {}
     for counts in report.samples.values():
@@ -87,5 +129,10 @@ def _print_report(report: ImportReport) -> None:
         print_table("Model minus meter, worst first", headings, [list(error.values()) for error in worst])
 
 
-COMMANDS: Final[dict[str, Any]] = {"import": import_, "inspect": inspect}
+COMMANDS: Final[dict[str, Any]] = {
+    "import": import_,
+    "inspect": inspect,
+    "to-minari": to_minari,
+    "from-minari": from_minari,
+}
 """Subcommands by name."""

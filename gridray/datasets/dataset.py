@@ -93,6 +93,15 @@ class OfflineDataset:
         return ray.data.read_parquet([str(file) for file in self.files], partitioning=None)
 
 
+def read_shard(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the columns of one shard of an open dataset.
+
+    Raises:
+        DatasetError: the file changed since the dataset was opened.
+    """
+    return to_arrays(_read(file, None))
+
+
 def write_dataset(
     path: Path,
     parts: Iterable[Mapping[str, NDArray[Any]]],

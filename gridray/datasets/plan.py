@@ -51,7 +51,7 @@ class ShardPlan:
                 self.shards.append(PlannedShard(file, day, order[start : min(start + episodes_per_shard, last)]))
 
     def blocks(self, todo: Iterable[int], num_envs: int) -> list[list[int]]:
-        """Return runs of the shards `todo`, each of about num_envs episodes, to be stepped side by side."""
+        """Return runs of the shards `todo`, each of at most num_envs episodes where shards are not larger."""
         return _cut(list(todo), num_envs, lambda shard: len(self.shards[shard].episodes))
 
 
@@ -64,7 +64,7 @@ def _cut(items: list[int], size: int, weight: Callable[[int], int]) -> list[list
     runs: list[list[int]] = []
     total = size
     for item in items:
-        if total >= size:
+        if not runs or total + weight(item) > size:
             runs.append([])
             total = 0
         runs[-1].append(item)

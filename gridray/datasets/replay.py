@@ -48,7 +48,12 @@ def missing_for_replay(feeder: Feeder, grid: CompiledFeeder, values: Values) -> 
 
 
 def replayed_state(feeder: Feeder, grid: CompiledFeeder, values: Values) -> GridState:
-    """Solve the power flow of each moment with measured loads, generators, taps and capacitors.
+    """Solve the power flow of each moment; arguments and errors as of `measured_state`."""
+    return solve_state(grid, measured_state(feeder, grid, values), tolerance=TOLERANCE)
+
+
+def measured_state(feeder: Feeder, grid: CompiledFeeder, values: Values) -> GridState:
+    """Return each moment's measured loads, generators, taps and capacitors, with nominal voltages to start from.
 
     Args:
         feeder: the twin's feeder, for its generators.
@@ -76,7 +81,7 @@ def replayed_state(feeder: Feeder, grid: CompiledFeeder, values: Values) -> Grid
         state.taps[row] = 1.0 + TAP_STEP * np.rint(values[f"regulator.{name}.tap"])
     for row, name in enumerate(grid.capacitor_names):
         state.capacitor_states[row] = np.rint(values[f"capacitor.{name}.state"])
-    return solve_state(grid, state, tolerance=TOLERANCE)
+    return state
 
 
 def twin_state(task: Task, values: Values) -> TwinState:
