@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gridray.feeders.feeder import Feeder
 
-NUM_MOMENTS = 60
+NUM_MOMENTS = 30
 
 
 def measured(feeder: Feeder, seed: int, noise_pu: float) -> dict[str, NDArray[np.float64]]:
@@ -75,7 +75,7 @@ def test_corrupted_twin_is_recovered() -> None:
         for quantity in ("kw", "kvar"):
             values[f"load.{name}.{quantity}"] = values[f"load.{name}.{quantity}"] / factor
     values["vmag_pu.671.1"], values["vmag_pu.671.2"] = values["vmag_pu.671.2"], values["vmag_pu.671.1"]
-    fixed, found = calibrate(wrong, values, CalibrateConfig(num_samples=40, meter_std_pu=2e-4, power_std=1e-3))
+    fixed, found = calibrate(wrong, values, CalibrateConfig(num_samples=30, meter_std_pu=2e-4, power_std=1e-3))
     assert found.load_phases == {"675a": (3, 1), "675c": (1, 3), "634a": (2, 1)}
     assert found.meter_phases == {"671.1": "671.2", "671.2": "671.1"}
     assert found.impedance_scales["mtx601"] == pytest.approx(1.0 / 0.85, rel=0.05)

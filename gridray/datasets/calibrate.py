@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import least_squares, linear_sum_assignment
+from scipy.optimize import least_squares
 
 from gridray.datasets.candidates import Candidates
 from gridray.datasets.replay import missing_for_replay
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 DIFFERENCE = 1e-4
 """Step of finite differences in the logarithm of a factor."""
 LABEL_GAIN = 0.98
-"""A load moves to another phase where that leaves less than this share of the error."""
-METER_GAIN = 0.7
-"""Meters of a bus change labels where that leaves less than this share of the error: noise must not do it."""
+"""A label changes where that leaves less than this share of the error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +77,8 @@ def calibrate(
 ) -> tuple[Feeder, Calibration]:
     """Fit a feeder to measured voltages, given load powers and device positions.
 
-    In turn, until no label changes: meters of a bus are matched to its phases (assignment of least squared error), single
-    loads move or swap phases while that helps, and factors of loads and line codes are fitted (Levenberg-Marquardt with
-    Gaussian priors). Without the feeder's power ("feeder.p_kw", "feeder.q_kvar") loads and impedances can hardly be told
+    In turn, until no label changes: single-phase loads move or swap phases and meters of a bus swap theirs while that
+    helps, and factors of loads and line codes are fitted (least squares in a trust region, with Gaussian priors). Without the feeder's power ("feeder.p_kw", "feeder.q_kvar") loads and impedances can hardly be told
     apart.
 
     Args:
@@ -98,11 +95,10 @@ def calibrate(
     num_rounds = 0
     for _ in range(config.max_rounds):
         num_rounds += 1
-        has_moved = fit.match_meters(labels, theta)
-        moved = fit.move_loads(labels, theta)
-        has_moved |= bool((moved != labels).any())
-        labels, theta = moved, fit.factors(moved, theta)
-        if not has_moved:
+        meters, before_labels = fit.meters, labels
+        labels = fit.move_labels(labels, theta)
+        theta = fit.factors(labels)
+        if meters == fit.meters and (labels == before_labels).all():
             break
     scales, impedance = fit.split(theta)
     first = fit.candidates.first_labels
@@ -164,42 +160,42 @@ class _Fit:
         scales, impedance = self.split(theta)
         return float(self._errors(self.candidates.solve(labels[None], scales[None], impedance).vmag_pu)[0])
 
-    def match_meters(self, labels: NDArray[np.int64], theta: NDArray[np.float64]) -> bool:
-        """Match the meters of each bus to its phases; tell whether one changed."""
-        scales, impedance = self.split(theta)
-        model = self.candidates.solve(labels[None], scales[None], impedance).vmag_pu[0]
-        by_bus: dict[str, list[int]] = {}
-        for place, node in enumerate(self.meters):
-            by_bus.setdefault(node.rpartition(".")[0], []).append(place)
-        names, has_moved = list(self.meters), False
-        for bus, places in by_bus.items():
-            nodes = [node for node in self._row if node.rpartition(".")[0] == bus]
-            square = np.square(self._seen[places][:, None] - model[[self._row[node] for node in nodes]][None])
-            cost = np.nanmean(square, axis=2)
-            meters, chosen = linear_sum_assignment(cost)
-            now = [nodes.index(self.meters[names[place]]) for place in places]
-            if cost[meters, chosen].sum() < METER_GAIN**2 * cost[np.arange(len(places)), now].sum():
-                for meter, node in zip(meters, chosen, strict=True):
-                    has_moved |= self.meters[names[places[meter]]] != nodes[node]
-                    self.meters[names[places[meter]]] = nodes[node]
-        return has_moved
+    def move_labels(self, labels: NDArray[np.int64], theta: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Move a load, swap two loads or two meters of a bus, while that makes the error smaller; the best first.
 
-    def move_loads(self, labels: NDArray[np.int64], theta: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Move one load, or swap two of a bus, while that makes the error smaller; the best first."""
+        What other factors could explain, to first order, does not count: residuals are taken perpendicular to the
+        factors' derivatives. Loads' factors start from 1 again, as a wrong label may have made one vanish. Meters are
+        swapped in `meters`; the loads' labels are returned.
+        """
+        theta = np.where(np.arange(self.num_factors) < self._num_loads, 0.0, theta)
         scales, impedance = self.split(theta)
+        least = np.inf
         while True:
-            tried = self._neighbours(labels)
+            tried, swaps = self._neighbours(labels), self._swaps()
             answer = self.candidates.solve(tried, np.tile(scales, (len(tried), 1)), impedance)
-            errors = self._errors(answer.vmag_pu)
-            best = int(np.argmin(errors))
-            if errors[best] >= LABEL_GAIN * errors[0]:
+            voltage = np.concatenate(
+                [answer.vmag_pu[:, self._rows(self.meters)]]
+                + [answer.vmag_pu[:1, self._rows(meters)] for meters in swaps]
+            )
+            source = np.concatenate((answer.source_kva, np.repeat(answer.source_kva[:1], len(swaps), axis=0)))
+            residuals = self._scaled(voltage, source, np.tile(theta, (len(voltage), 1)))
+            if len(self._free):
+                directions, _ = np.linalg.qr(self._jacobian(labels, theta))
+                residuals = residuals - (residuals @ directions) @ directions.T
+            errors = np.linalg.norm(residuals, axis=1)
+            best, least = int(np.argmin(errors)), min(least, float(errors[0]))
+            if errors[best] >= LABEL_GAIN * least:
                 return labels
-            labels = tried[best]
+            least = float(errors[best])
+            if best < len(tried):
+                labels = tried[best]
+            else:
+                self.meters = swaps[best - len(tried)]
 
-    def factors(self, labels: NDArray[np.int64], theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def factors(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the logarithms of the factors that fit best with these labels."""
         if not len(self._free):
-            return theta
+            return np.zeros(self.num_factors)
 
         def whole(free: NDArray[np.float64]) -> NDArray[np.float64]:
             full = np.zeros(self.num_factors)
@@ -208,10 +204,12 @@ class _Fit:
 
         result = least_squares(
             lambda free: self._residuals(labels, whole(free)[None])[0],
-            theta[self._free],
+            np.zeros(len(self._free)),
             jac=lambda free: self._jacobian(labels, whole(free)),
             method="trf",
-            max_nfev=30,
+            xtol=1e-5,
+            ftol=1e-5,
+            max_nfev=12,
         )
         return whole(result.x)
 
@@ -231,19 +229,35 @@ class _Fit:
                 tried.append(swapped)
         return np.stack(tried)
 
+    def _swaps(self) -> list[dict[str, str]]:
+        """Return the meters with the labels of two of one bus exchanged, for every two."""
+        swaps = []
+        for one, other in combinations(self.meters, 2):
+            if one.rpartition(".")[0] == other.rpartition(".")[0]:
+                swaps.append(self.meters | {one: self.meters[other], other: self.meters[one]})
+        return swaps
+
+    def _rows(self, meters: Mapping[str, str]) -> list[int]:
+        return [self._row[node] for node in meters.values()]
+
     def _errors(self, vmag_pu: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the root mean square of model minus meter of each candidate, pu [K]."""
-        rows = [self._row[node] for node in self.meters.values()]
+        rows = self._rows(self.meters)
         errors: NDArray[np.float64] = np.sqrt(np.nanmean(np.square(vmag_pu[:, rows] - self._seen), axis=(1, 2)))
         return errors
 
     def _residuals(self, labels: NDArray[np.int64], theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return residuals over their standard deviations, [K, ...], of K factor vectors with equal impedances."""
+        """Return residuals over their standard deviations, [K, ...], of K labels and factors with equal impedances."""
         scales, impedance = np.exp(theta[:, : self._num_loads]), np.exp(theta[0, self._num_loads :])
-        answer = self.candidates.solve(np.tile(labels, (len(theta), 1)), scales, impedance)
-        rows = [self._row[node] for node in self.meters.values()]
-        voltage = (answer.vmag_pu[:, rows] - self._seen) / self._config.meter_std_pu
-        power = np.stack((answer.source_kva.real, answer.source_kva.imag), axis=1) - self._head
+        answer = self.candidates.solve(np.broadcast_to(labels, (len(theta), self._num_loads)), scales, impedance)
+        return self._scaled(answer.vmag_pu[:, self._rows(self.meters)], answer.source_kva, theta)
+
+    def _scaled(
+        self, vmag_pu: NDArray[np.float64], source_kva: NDArray[np.complex128], theta: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return residuals of metered voltages [K, M, S], source power [K, S] and factors, as one row each."""
+        voltage = (vmag_pu - self._seen) / self._config.meter_std_pu
+        power = np.stack((source_kva.real, source_kva.imag), axis=1) - self._head
         power /= self._config.power_std * self._nominal_kw
         prior = theta[:, self._free] / self._std[self._free]
         parts = [np.nan_to_num(part).reshape(len(theta), -1) for part in (voltage, power, prior)]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INFOS = ("timestamp", "action_logp", "policy_index", "actions_inferred")
+DATA = "data"
+"""Folder in which Minari keeps a dataset's files."""
 NO_FEEDER = "none"
 EPISODES_AT_ONCE = 256
 
@@ -52,7 +54,7 @@ def export_minari(dataset: OfflineDataset, path: Path, dataset_id: str) -> Minar
     aside.mkdir(parents=True)
     card = dataset.card
     storage = MinariStorage.new(
-        aside,
+        aside / DATA,
         observation_space=Box(-np.inf, np.inf, (len(card.observation_names),), np.float32),
         action_space=_action_space(dataset),
         data_format="arrow",
@@ -69,7 +71,7 @@ def export_minari(dataset: OfflineDataset, path: Path, dataset_id: str) -> Minar
     for file in dataset.files:
         storage.update_episodes(list(_buffers(read_shard(file), storage.total_episodes)))
     aside.rename(path)
-    return MinariDataset(path)
+    return MinariDataset(path / DATA)
 
 
 def import_minari(path: Path, out: Path) -> OfflineDataset:
@@ -81,6 +83,7 @@ def import_minari(path: Path, out: Path) -> OfflineDataset:
     Raises:
         DatasetError: there is no Minari dataset, its spaces are others, or something is at `out`.
     """
+    path = path / DATA if (path / DATA).is_dir() else path
     try:
         metadata = MinariStorage.read_raw_metadata(path)
     except ValueError as error:
@@ -114,7 +117,8 @@ def _buffers(rows: dict[str, NDArray[Any]], first_id: int) -> Iterator[EpisodeBu
             rewards=part["rewards"],  # type: ignore[arg-type]
             terminations=part["terminateds"],  # type: ignore[arg-type]
             truncations=truncations,  # type: ignore[arg-type]
-            infos={name: _info(part[name]) for name in names},
+            # As lists: Minari 0.5.4 writes arrays of one dimension in a way that it cannot read.
+            infos={name: _info(part[name]).tolist() for name in names},
         )
 
 
