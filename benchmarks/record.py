@@ -83,7 +83,10 @@ def compare(feeder: str, num_transitions: int, num_steps: int) -> dict[str, Any]
     bare += [bare_steps_per_second(feeder, num_steps) for _ in range(REPEATS)]
     shutil.rmtree(folder)
     per_second = recorded["transitions_per_second"]
-    return recorded | {"bare_steps_per_second": round(median(bare)), "share_of_bare": round(per_second / median(bare), 3)}
+    return recorded | {
+        "bare_steps_per_second": round(median(bare)),
+        "share_of_bare": round(per_second / median(bare), 3),
+    }
 
 
 def peak_mb() -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ConfigT = TypeVar("ConfigT")
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def load_config(cls: type[ConfigT], path: Path) -> ConfigT:
@@ -53,14 +53,17 @@ def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str = "c
         message = f"{where}: expected a mapping of keys to values, got {type(data).__name__}"
         raise ConfigError(message)
     try:
-        return _adapter(cls).validate_python(dict(data), extra="forbid")
+        checked: ConfigT = _adapter(cls).validate_python(dict(data), extra="forbid")
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {_explain(cls, detail)}" for detail in error.errors())) from error
+    return checked
 
 
-@lru_cache(maxsize=64)
-def _adapter(cls: type[ConfigT]) -> TypeAdapter[ConfigT]:
-    return TypeAdapter(cls)
+def _adapter(cls: Any) -> TypeAdapter[Any]:  # noqa: ANN401  # a dataclass
+    """Return pydantic's view of a dataclass, which costs milliseconds to make."""
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 def _explain(cls: type[object], detail: ErrorDetails) -> str:

@@ -49,9 +49,7 @@ def measured(feeder: Feeder, seed: int, noise_pu: float) -> dict[str, NDArray[np
 
 def corrupted(feeder: Feeder, phases: dict[str, int], scales: dict[str, float], impedance: dict[str, float]) -> Feeder:
     """Return a feeder model with wrong labels and impedances; the factors of loads go into the measurements."""
-    loads = tuple(
-        replace(load, phases=(phases[load.name],)) if load.name in phases else load for load in feeder.loads
-    )
+    loads = tuple(replace(load, phases=(phases[load.name],)) if load.name in phases else load for load in feeder.loads)
     codes = tuple(
         replace(
             code,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import minari
@@ -33,6 +32,8 @@ from gridray.envs.rllib import offline_data_options
 from gridray.errors import DatasetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -82,7 +83,7 @@ def test_episode_with_a_hole_becomes_two(dataset: OfflineDataset, tmp_path: Path
     assert all(episode.truncations[-1] for episode in made)
 
 
-def foreign(path: Path, observation: Space[Any], action: Space[Any], actions: Any, **metadata: Any) -> Path:
+def foreign(path: Path, observation: Space[Any], action: Space[Any], actions: NDArray[Any], **metadata: Any) -> Path:
     path.mkdir(parents=True)
     storage = MinariStorage.new(path, observation, action, data_format="arrow")
     storage.update_metadata({"dataset_id": "x-v0", "minari_version": minari.__version__} | metadata)
@@ -170,16 +171,16 @@ def test_rllib_trains_on_the_same_files(dataset: OfflineDataset, name: str) -> N
     table = pa.concat_tables([pq.read_table(file, columns=columns, partitioning=None) for file in options["input_"]])
     assert options["input_compress_columns"] == []
     rows = to_arrays(table)
-    episodes = [episode_of({key: v[rows["eps_id"] == eps_id] for key, v in rows.items()}) for eps_id in set(rows["eps_id"])]
+    episodes = [
+        episode_of({key: v[rows["eps_id"] == eps_id] for key, v in rows.items()}) for eps_id in set(rows["eps_id"])
+    ]
     env = make_vector_env("volt_var", DAYS)
     spaces = (env.single_observation_space, env.single_action_space)
     config = config_of(name).environment(observation_space=spaces[0], action_space=spaces[1])
     names = ("default_policy", "__env__", "__env_single__")
     learner = config.build_learner(spaces=dict.fromkeys(names, spaces))
-    learner.build()
     before = {key: value.copy() for key, value in learner.module["default_policy"].get_state().items()}
-    learner.update(episodes=episodes, timesteps={"num_env_steps_sampled_lifetime": 0})
-    metrics = learner.metrics.reduce()["default_policy"]
+    metrics = learner.update(episodes=episodes, timesteps={"num_env_steps_sampled_lifetime": 0})["default_policy"]
     losses = [float(value) for key, value in metrics.items() if key.endswith("loss")]
     assert losses
     assert np.isfinite(losses).all()

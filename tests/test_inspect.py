@@ -62,7 +62,9 @@ class Links(HTMLParser):
         """Count elements."""
         self.num[tag] = self.num.get(tag, 0) + 1
         names = {"src", "href", "xlink:href"}
-        self.loaded += [value for name, value in attrs if name in names and value and not value.startswith(("#", "data:"))]
+        self.loaded += [
+            value for name, value in attrs if name in names and value and not value.startswith(("#", "data:"))
+        ]
 
 
 def test_command_writes_a_self_contained_page(

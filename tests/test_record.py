@@ -173,6 +173,7 @@ class FirstLevel:
     name = "first"
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the lowest levels."""
         del rng
         return np.tile(np.array([[0.0, -1.0]], dtype=np.float32), (len(observations), 1))
 

@@ -23,7 +23,9 @@ def command(
     *,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     samples: Annotated[int | None, typer.Option(help="Moments used, evenly spread.", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file of corrections; by default <PATH>/calibration.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file of corrections; by default <PATH>/calibration.json.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Fit phase labels, load allocation and line impedances of a dataset's feeder to its meters.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -73,8 +74,8 @@ def to_minari(
     name: Annotated[str, typer.Argument(help="Minari's id, such as gridray/north-v0.")],
     *,
     folder: Annotated[
-        Path, typer.Option(help="Minari's folder of datasets.", envvar="MINARI_DATASETS_PATH")
-    ] = Path.home() / ".minari" / "datasets",
+        Path | None, typer.Option(help="Minari's folder of datasets.", envvar="MINARI_DATASETS_PATH")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Write a dataset as a local Minari dataset.
@@ -83,8 +84,9 @@ def to_minari(
     """
     from gridray.datasets.minari import export_minari  # noqa: PLC0415
 
-    made = export_minari(OfflineDataset.open(path), folder / name, name)
-    _print_facts({"path": folder / name, "episodes": made.total_episodes, "steps": made.total_steps}, as_json=as_json)
+    place = (folder or Path.home() / ".minari" / "datasets") / name
+    made = export_minari(OfflineDataset.open(path), place, name)
+    _print_facts({"path": place, "episodes": made.total_episodes, "steps": made.total_steps}, as_json=as_json)
 
 
 def from_minari(
@@ -115,7 +117,7 @@ def _print_report(report: ImportReport) -> None:
     for counts in report.samples.values():
         for what, number in counts.items():
             totals[what] = totals.get(what, 0) + number
-    print_table("Samples", ["what became of them", "number"], sorted(totals.items(), key=lambda item: -item[1]))
+    print_table("Samples", ["what became of them", "number"], sorted(totals.items(), key=itemgetter(1), reverse=True))
     print_table("Intervals", ["", "number"], list(report.intervals.items()))
     filled = [(name, number) for name, number in report.filled.items() if number]
     if filled:
@@ -125,7 +127,7 @@ def _print_report(report: ImportReport) -> None:
         print_table(title, ["source", "number"], [(kind, list(origins.values()).count(kind)) for kind in kinds])
     if report.voltage_error:
         headings = list(report.voltage_error[0])
-        worst = sorted(report.voltage_error, key=lambda error: -error["rms_pu"])[:MOST_ROWS]
+        worst = sorted(report.voltage_error, key=lambda error: error["rms_pu"], reverse=True)[:MOST_ROWS]
         print_table("Model minus meter, worst first", headings, [list(error.values()) for error in worst])
 
 

@@ -1,4 +1,4 @@
-"""Who acts while a dataset is recorded: policies in stated shares, exploration noise, and how likely each action was."""
+"""Who acts while a dataset is recorded: policies in stated shares, exploration noise, probability of each action."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from gridray.datasets.candidates import Candidates
-from gridray.datasets.replay import missing_for_replay
+from gridray.datasets.replay import missing_for_replay, replay_points
 from gridray.errors import ConfigError, DatasetError
 from gridray.physics.compiled import compile_feeder
 
@@ -78,8 +78,8 @@ def calibrate(
     """Fit a feeder to measured voltages, given load powers and device positions.
 
     In turn, until no label changes: single-phase loads move or swap phases and meters of a bus swap theirs while that
-    helps, and factors of loads and line codes are fitted (least squares in a trust region, with Gaussian priors). Without the feeder's power ("feeder.p_kw", "feeder.q_kvar") loads and impedances can hardly be told
-    apart.
+    helps, and factors of loads and line codes are fitted (least squares in a trust region, with Gaussian priors).
+    Without the feeder's power ("feeder.p_kw", "feeder.q_kvar") loads and impedances can hardly be told apart.
 
     Args:
         feeder: The model to correct.
@@ -127,9 +127,11 @@ class _Fit:
         self._config = config
         grid = compile_feeder(feeder)
         if missing := missing_for_replay(feeder, grid, values):
-            raise DatasetError(f"Calibration needs the points {', '.join(missing[:5])}: import them, or give constants.")
+            raise DatasetError(
+                f"Calibration needs the points {', '.join(missing[:5])}: import them, or give constants."
+            )
         self.meters = {node: node for node in grid.node_names if f"vmag_pu.{node}" in values}
-        needed = [row for name, row in values.items() if name.endswith((".kw", ".kvar", ".tap", ".state"))]
+        needed = [values[name] for name in replay_points(feeder, grid)]
         seen = np.array([values[f"vmag_pu.{node}"] for node in self.meters])
         if not len(seen):
             raise DatasetError("No voltage was measured: map points vmag_pu.<bus>.<phase>.")
@@ -218,9 +220,8 @@ class _Fit:
         tried = [labels]
         choices, loads = self.candidates.choices, self.candidates.feeder.loads
         for load, phases in enumerate(choices):
-            for phase in phases:
-                if phase != labels[load]:
-                    tried.append(np.where(np.arange(len(labels)) == load, phase, labels))
+            others = [phase for phase in phases if phase != labels[load]]
+            tried += [np.where(np.arange(len(labels)) == load, phase, labels) for phase in others]
         single = [load for load, phases in enumerate(choices) if len(phases) > 1]
         for one, other in combinations(single, 2):
             if loads[one].bus == loads[other].bus and labels[one] != labels[other]:
@@ -231,11 +232,11 @@ class _Fit:
 
     def _swaps(self) -> list[dict[str, str]]:
         """Return the meters with the labels of two of one bus exchanged, for every two."""
-        swaps = []
-        for one, other in combinations(self.meters, 2):
-            if one.rpartition(".")[0] == other.rpartition(".")[0]:
-                swaps.append(self.meters | {one: self.meters[other], other: self.meters[one]})
-        return swaps
+        return [
+            self.meters | {one: self.meters[other], other: self.meters[one]}
+            for one, other in combinations(self.meters, 2)
+            if one.rpartition(".")[0] == other.rpartition(".")[0]
+        ]
 
     def _rows(self, meters: Mapping[str, str]) -> list[int]:
         return [self._row[node] for node in meters.values()]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gridray.datasets.schema import to_arrays
 from gridray.tasks.base import physical_observations
@@ -15,8 +16,6 @@ from gridray.tasks.base import physical_observations
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from gridray.datasets.card import DatasetCard
     from gridray.datasets.dataset import OfflineDataset
@@ -35,7 +34,8 @@ class Coverage:
     actions: int64 [num_actions, 20], over -1..1 (levels over their range); action_mean, action_std: float64
     [num_actions]; voltages: int64 [num_voltages, 60], over 0.85..1.15 pu, what lies beyond in the first and last;
     voltage_names; below, above: float64 [num_voltages], share of rows beyond 0.95..1.05 pu; hours: int64 [24], rows by
-    hour of the timestamp (UTC); policies: rows by policy_index; first, last: timestamps; inferred_share: rows whose actions nobody logged.
+    hour of the timestamp (UTC); policies: rows by policy_index; first, last: timestamps; inferred_share: of rows whose
+    actions nobody logged.
     """
 
     action_names: tuple[str, ...]
@@ -82,7 +82,12 @@ def measure_coverage(dataset: OfflineDataset) -> Coverage:
     for file in dataset.files:
         for part in _batches(file):
             scaled = 2.0 * (part["actions"].astype(np.float64) - low) / (high - low) - 1.0
-            sums += np.stack((part["actions"].sum(axis=0, dtype=np.float64), np.square(part["actions"], dtype=np.float64).sum(axis=0)))
+            sums += np.stack(
+                (
+                    part["actions"].sum(axis=0, dtype=np.float64),
+                    np.square(part["actions"], dtype=np.float64).sum(axis=0),
+                )
+            )
             _count(actions, scaled, ACTION_EDGES)
             if voltage:
                 pu = physical_observations(channels, part["obs"][:, voltage])

@@ -20,7 +20,7 @@ from gridray.datasets.intervals import Intervals, to_intervals
 from gridray.datasets.mapping import Mapping, Points
 from gridray.datasets.partial import file_sha256, write_file
 from gridray.datasets.plan import day_folder
-from gridray.datasets.replay import missing_for_replay, score, twin_state, voltage_errors
+from gridray.datasets.replay import missing_for_replay, replay_points, score, twin_state, voltage_errors
 from gridray.datasets.samples import read_samples
 from gridray.datasets.schema import COST_PREFIX, TIMESTAMP
 from gridray.errors import DatasetError
@@ -133,9 +133,9 @@ class _Rows:
         self._actions = actions
         self.voltage_errors, rewards, costs, self.reward_origin = _scores(task, measured, values)
         self._rewards, self._costs = rewards, costs
-        has_observation = ~np.isnan(physical).any(axis=1)
-        has_action, has_reward = ~np.isnan(actions).any(axis=1), ~np.isnan(rewards)
-        self._is_row = has_observation[:-1] & has_observation[1:] & has_action & has_reward
+        has_observation = _has_all(physical)
+        has_action, has_reward = _has_all(actions), ~np.isnan(rewards)
+        self._is_row: NDArray[np.bool_] = has_observation[:-1] & has_observation[1:] & has_action & has_reward
         for cost in costs.values():
             self._is_row &= ~np.isnan(cost)
         self.counts = {
@@ -175,7 +175,7 @@ class _Rows:
 
     def _part(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         rows, episode = self._rows[places], self._episode[places]
-        ends = np.append(episode[1:] != episode[:-1], True)  # noqa: FBT003  # the last row ends its episode
+        ends = np.append(episode[1:] != episode[:-1], True)
         start = np.datetime_as_string(self._times[self._rows[self._starts[episode]]], unit="m")
         columns = {
             "eps_id": np.array([f"{HISTORIAN}-{name}" for name in start]),
@@ -205,9 +205,8 @@ def _scores(
                 f"There is no reward: map 'reward', or what a replay needs and the mapping lacks: {', '.join(missing)}."
             )
         return [], values["reward"][:-1], logged, "logged"
-    is_whole = ~np.isnan(np.stack(list(_replayed(values).values()))).any(axis=0)
     state = twin_state(task, {name: np.nan_to_num(row) for name, row in values.items()})
-    is_whole &= state.grid.converged
+    is_whole = _is_whole(task, values) & state.grid.converged
     model = np.where(is_whole, np.abs(state.v), np.nan)
     errors = voltage_errors(task.grid, model[:, is_whole], {name: row[is_whole] for name, row in seen.items()})
     if "reward" in values:
@@ -237,7 +236,7 @@ def _complete(
     if wanted:
         known = {name: np.nan_to_num(row) for name, row in values.items()}
         state = twin_state(task, known)
-        is_whole = ~np.isnan(np.stack(list(_replayed(values).values()))).any(axis=0) & state.grid.converged
+        is_whole = _is_whole(task, values) & state.grid.converged
         seen = dict(zip(names, task.twin.observe(state), strict=True))  # type: ignore[attr-defined]
         values |= {name: np.where(is_whole, seen[name], np.nan) for name in wanted}
         origin |= dict.fromkeys(wanted, "estimated")
@@ -249,10 +248,15 @@ def _complete(
     return values, origin
 
 
-def _replayed(values: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Return the points that a replay reads."""
-    ends = (".kw", ".kvar", ".tap", ".state")
-    return {name: row for name, row in values.items() if name.endswith(ends) and not name.startswith("feeder.")}
+def _has_all(rows: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which rows have no NaN."""
+    return np.logical_not(np.asarray(np.isnan(rows).any(axis=1), dtype=np.bool_))
+
+
+def _is_whole(task: Task, values: dict[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Tell at which moments all that a replay reads is known."""
+    rows = np.stack([values[name] for name in replay_points(task.feeder, task.grid)], axis=1)
+    return _has_all(rows)
 
 
 def _local_times(measured: Intervals, mapping: Mapping) -> NDArray[np.datetime64]:

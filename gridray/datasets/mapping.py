@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import available_timezones
 
@@ -14,6 +13,8 @@ import numpy as np
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gridray.tasks.base import Task
 
 SCALES = {"W": 1e-3, "kW": 1.0, "MW": 1e3, "var": 1e-3, "kvar": 1.0, "Mvar": 1e3}
@@ -146,25 +147,14 @@ class Points:
         """
         self._kva = {generator.name: generator.kva for generator in task.feeder.generators}
         self._base_v = dict(zip(task.grid.node_names, task.grid.node_base_v.tolist(), strict=True))
-        self._units = {channel.name: channel.unit for channel in task.observation_channels}
-        self._units |= {f"action.{channel.name}": channel.unit for channel in task.action_channels}
-        for load in task.grid.load_names:
-            self._units |= {f"load.{load}.kw": "kW", f"load.{load}.kvar": "kvar"}
-        for generator in task.feeder.generators:
-            for quantity in ("kw", "kvar"):
-                self._units.setdefault(f"{generator.kind}.{generator.name}.{quantity}", "pu of kVA")
-        for name in task.grid.tap_names:
-            self._units.setdefault(f"regulator.{name}.tap", "step")
-        for name in task.grid.capacitor_names:
-            self._units.setdefault(f"capacitor.{name}.state", "1")
-        for node in task.grid.node_names:
-            self._units.setdefault(f"vmag_pu.{node}", "pu")
-        self._units |= {f"cost.{name}": "1" for name in task.cost_names} | {"reward": "1"}
+        self._units = _units(task)
         unknown = [name for name in mapping.points if name not in self._units]
         problems = [f"there is no point '{name}'{self._nearest(name)}" for name in unknown]
-        for pattern in (*mapping.constants, *mapping.estimate):
-            if not any(fnmatchcase(name, pattern) for name in self._units):
-                problems.append(f"'{pattern}' of constants or estimate fits no point")
+        problems += [
+            f"'{pattern}' of constants or estimate fits no point"
+            for pattern in (*mapping.constants, *mapping.estimate)
+            if not any(fnmatchcase(name, pattern) for name in self._units)
+        ]
         for name, point in mapping.points.items():
             if name not in unknown and point.unit is not None and self._factor(name, point.unit) is None:
                 problems.append(f"point '{name}' is in {self._units[name]}, its tag '{point.tag}' in {point.unit}")
@@ -203,3 +193,17 @@ def is_position(name: str, point: Point) -> bool:
 def resolve(mapping_file: Path, source: SourceFile) -> Path:
     """Return a source's path."""
     return mapping_file.parent / source.path
+
+
+def _units(task: Task) -> dict[str, str]:
+    """Return the unit of every point of a task's feeder."""
+    units = dict.fromkeys((f"vmag_pu.{node}" for node in task.grid.node_names), "pu")
+    for generator in task.feeder.generators:
+        units |= {f"{generator.kind}.{generator.name}.{quantity}": "pu of kVA" for quantity in ("kw", "kvar")}
+    units |= {f"regulator.{name}.tap": "step" for name in task.grid.tap_names}
+    units |= {f"capacitor.{name}.state": "1" for name in task.grid.capacitor_names}
+    for load in task.grid.load_names:
+        units |= {f"load.{load}.kw": "kW", f"load.{load}.kvar": "kvar"}
+    units |= {channel.name: channel.unit for channel in task.observation_channels}
+    units |= {f"action.{channel.name}": channel.unit for channel in task.action_channels}
+    return units | {f"cost.{name}": "1" for name in task.cost_names} | {"reward": "1"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import minari
@@ -87,7 +87,9 @@ def import_minari(path: Path, out: Path) -> OfflineDataset:
     try:
         metadata = MinariStorage.read_raw_metadata(path)
     except ValueError as error:
-        raise DatasetError(f"'{path}' is no Minari dataset ({error}): give the directory that has metadata.json.") from error
+        raise DatasetError(
+            f"'{path}' is no Minari dataset ({error}): give the directory that has metadata.json."
+        ) from error
     if missing := [name for name in ("observation_space", "action_space") if name not in metadata]:
         raise DatasetError(
             f"'{path}' has no {missing[0]}: Minari would have to build its environment; store the spaces with it."
@@ -103,20 +105,20 @@ def import_minari(path: Path, out: Path) -> OfflineDataset:
 def _buffers(rows: dict[str, NDArray[Any]], first_id: int) -> Iterator[EpisodeBuffer]:
     order = np.lexsort((rows["t"], rows["eps_id"]))
     rows = {name: values[order] for name, values in rows.items()}
-    is_new = np.append(True, (rows["eps_id"][1:] != rows["eps_id"][:-1]) | (np.diff(rows["t"]) != 1))  # noqa: FBT003
+    is_new = np.append(True, (rows["eps_id"][1:] != rows["eps_id"][:-1]) | (np.diff(rows["t"]) != 1))
     starts = np.append(np.flatnonzero(is_new), len(is_new))
     names = [name for name in rows if name.startswith("cost_") or name in INFOS]
-    for index, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for index, (start, end) in enumerate(pairwise(starts.tolist())):
         part = {name: values[start:end] for name, values in rows.items()}
         truncations = part["truncateds"].copy()
         truncations[-1] |= not part["terminateds"][-1]
         yield EpisodeBuffer(
             id=first_id + index,
-            observations=np.concatenate((part["obs"], part["new_obs"][-1:])),  # type: ignore[arg-type]
-            actions=part["actions"],  # type: ignore[arg-type]
-            rewards=part["rewards"],  # type: ignore[arg-type]
-            terminations=part["terminateds"],  # type: ignore[arg-type]
-            truncations=truncations,  # type: ignore[arg-type]
+            observations=np.concatenate((part["obs"], part["new_obs"][-1:])),
+            actions=part["actions"],
+            rewards=part["rewards"],
+            terminations=part["terminateds"],
+            truncations=truncations,
             # As lists: Minari 0.5.4 writes arrays of one dimension in a way that it cannot read.
             infos={name: _info(part[name]).tolist() for name in names},
         )

@@ -54,7 +54,11 @@ def write_page(file: Path, card: DatasetCard, coverage: Coverage) -> None:
     """Write the page, whole or not at all."""
     tables = [
         ("Card", (), card.summary()),
-        ("Costs, totals of an episode", ("cost", "mean", "deviation", "5 %", "median", "95 %", "most"), card.cost_table()),
+        (
+            "Costs, totals of an episode",
+            ("cost", "mean", "deviation", "5 %", "median", "95 %", "most"),
+            card.cost_table(),
+        ),
         (
             "Actions",
             ("action", "mean", "deviation", "share of bins with rows", "share of rows in an end bin"),
@@ -106,6 +110,6 @@ def _heat_map(counts: np.ndarray, names: tuple[str, ...], edges: np.ndarray, lab
 
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(stream)
+    FigureCanvasSVG(figure).print_svg(stream)  # type: ignore[no-untyped-call]
     text = stream.getvalue()
     return text[text.index("<svg") :]

@@ -42,9 +42,17 @@ class VoltageError(NamedTuple):
     max_pu: float
 
 
+def replay_points(feeder: Feeder, grid: CompiledFeeder) -> list[str]:
+    """Return the points that a replay reads: loads, generators, taps and capacitors."""
+    names = [f"load.{name}.{quantity}" for name in grid.load_names for quantity in ("kw", "kvar")]
+    names += [f"{g.kind}.{g.name}.{quantity}" for g in feeder.generators for quantity in ("kw", "kvar")]
+    names += [f"regulator.{name}.tap" for name in grid.tap_names]
+    return names + [f"capacitor.{name}.state" for name in grid.capacitor_names]
+
+
 def missing_for_replay(feeder: Feeder, grid: CompiledFeeder, values: Values) -> list[str]:
     """Return the points that a replay needs and `values` lacks."""
-    return [name for name in _needed(feeder, grid) if name not in values]
+    return [name for name in replay_points(feeder, grid) if name not in values]
 
 
 def replayed_state(feeder: Feeder, grid: CompiledFeeder, values: Values) -> GridState:
@@ -93,7 +101,7 @@ def twin_state(task: Task, values: Values) -> TwinState:
     if not isinstance(task, TwinTask):
         raise DatasetError(f"Task '{task.name}' has no twin to replay on: map 'reward' and every observation.")
     grid = replayed_state(task.feeder, task.grid, values)
-    state = task.new_state(len(grid.source_pu))
+    state: TwinState = task.new_state(len(grid.source_pu))
     state.grid, state.v = grid, voltages(task.grid, grid)
     state.interval_v = np.abs(state.v)
     return state
@@ -117,7 +125,7 @@ def score(task: Task, state: TwinState, measured: Values, values: Values) -> Ste
     if not isinstance(task, TwinTask):
         raise DatasetError(f"Task '{task.name}' has no twin to score on: map 'reward'.")
     if unknown := {name for fleet in task.twin.fleets for name in fleet.quantities} - KNOWN_QUANTITIES:
-        raise DatasetError(f"The score of '{task.name}' needs {sorted(unknown)[0]}, which is not logged: map 'reward'.")
+        raise DatasetError(f"The score of '{task.name}' needs {min(unknown)}, which is not logged: map 'reward'.")
     vmag = np.abs(state.v)
     for row, node in enumerate(task.grid.node_names):
         if (seen := measured.get(f"vmag_pu.{node}")) is not None:
@@ -159,13 +167,6 @@ def voltage_errors(grid: CompiledFeeder, model_pu: NDArray[np.float64], measured
             )
         )
     return errors
-
-
-def _needed(feeder: Feeder, grid: CompiledFeeder) -> list[str]:
-    names = [f"load.{name}.{quantity}" for name in grid.load_names for quantity in ("kw", "kvar")]
-    names += [f"{g.kind}.{g.name}.{quantity}" for g in feeder.generators for quantity in ("kw", "kvar")]
-    names += [f"regulator.{name}.tap" for name in grid.tap_names]
-    return names + [f"capacitor.{name}.state" for name in grid.capacitor_names]
 
 
 def _quantities(task: TwinTask, grid: GridState, values: Values) -> dict[str, NDArray[np.float64]]:

@@ -36,13 +36,14 @@ def read_samples(mapping: Mapping, mapping_file: Path, points: Points) -> pl.Dat
     parts = []
     for channel, point in mapping.points.items():
         part = samples.filter(pl.col("tag") == point.tag).with_columns(channel=pl.lit(channel))
-        number = pl.col("value").replace_strict(point.states, default=None, return_dtype=pl.Float64)
-        number = pl.coalesce(number, pl.col("value").cast(pl.Float64, strict=False)) if point.states else None
-        raw = pl.col("value").cast(pl.Float64, strict=False) if number is None else number
+        raw = pl.col("value").cast(pl.Float64, strict=False)
+        if point.states:
+            state = pl.col("value").replace_strict(point.states, default=None, return_dtype=pl.Float64)
+            raw = pl.coalesce(state, raw)
         factor = points.factor(channel, point.unit)
         part = part.with_columns(text=pl.col("value"), value=(raw * point.scale + point.offset) * factor)
         is_outside = (pl.col("value") < point.low) | (pl.col("value") > point.high)
-        part = _mark(part, pl.col("text").is_null() | (pl.col("text") == ""), "empty")  # noqa: PLC1901
+        part = _mark(part, pl.col("text").is_null() | (pl.col("text") == ""), "empty")
         part = _mark(part, ~pl.col("value").is_finite().fill_null(value=False), "no number")
         parts.append(_mark(part, is_outside, "outside its limits"))
     samples = pl.concat(parts)
@@ -155,24 +156,29 @@ def _localised(source: SourceFile, samples: pl.DataFrame, name: str) -> pl.DataF
     second = local.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
     # An hour forward from a time that does not exist is what the clock of one who forgot to change it meant.
     shifted = (local + pl.duration(hours=1)).dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
-    count = pl.len().over("tag", name)
-    place = pl.int_range(pl.len()).over("tag", name)
     samples = samples.with_columns(
-        is_skipped=local.is_not_null() & first.is_null(), is_repeated=first != second, _place=place, _count=count
+        is_skipped=local.is_not_null() & first.is_null(),
+        is_repeated=first != second,
+        _place=pl.int_range(pl.len()).over("tag", name),
+        _count=pl.len().over("tag", name),
     )
-    in_order = pl.when((pl.col("_count") == 2) & (pl.col("_place") == 0)).then(first)
-    in_order = in_order.when((pl.col("_count") == 2) & (pl.col("_place") == 1)).then(second)
-    repeated = {"order": in_order, "first": first, "second": second, "drop": None}[source.ambiguous]
-    skipped = shifted.dt.convert_time_zone("UTC") if source.nonexistent == "shift" else None
-    utc = pl.when(pl.col("is_repeated")).then(pl.lit(None, UTC) if repeated is None else repeated)
-    utc = utc.when(pl.col("is_skipped")).then(pl.lit(None, UTC) if skipped is None else skipped).otherwise(first)
+    is_pair = pl.col("_count") == 2
+    nothing = pl.lit(None, UTC)
+    place = pl.col("_place")
+    in_order = _choose(nothing, (is_pair & (place == 0), first), (is_pair & (place == 1), second))
+    repeated = {"order": in_order, "first": first, "second": second, "drop": nothing}[source.ambiguous]
+    skipped = shifted.dt.convert_time_zone("UTC") if source.nonexistent == "shift" else nothing
+    utc = _choose(first, (pl.col("is_repeated"), repeated), (pl.col("is_skipped"), skipped))
     samples = samples.with_columns(utc.cast(UTC).alias(name))
     if name == "time":
         is_open = pl.col(name).is_null()
         samples = _mark(samples, pl.col("is_repeated") & is_open, "hour that daylight saving repeats")
         samples = _mark(samples, pl.col("is_skipped") & is_open, "hour that daylight saving skips")
-        note = pl.when(pl.col("is_repeated") & ~is_open).then(pl.lit(f"repeated hour, {source.ambiguous}"))
-        note = note.when(pl.col("is_skipped") & ~is_open).then(pl.lit("skipped hour, moved")).otherwise(pl.col("note"))
+        note = _choose(
+            pl.col("note"),
+            (pl.col("is_repeated") & ~is_open, pl.lit(f"repeated hour, {source.ambiguous}")),
+            (pl.col("is_skipped") & ~is_open, pl.lit("skipped hour, moved")),
+        )
         samples = samples.with_columns(note=note)
     return samples.drop("is_skipped", "is_repeated", "_place", "_count")
 
@@ -203,12 +209,22 @@ def _without_duplicates(samples: pl.DataFrame, rule: str) -> pl.DataFrame:
     used = _mark(used, is_double & ~keep & pl.col("is_stated"), "replaced by a later arrival")
     used = _mark(used, is_double & ~keep, "contradicts another value")
     chosen = is_double & ~same & pl.col("reason").is_null()
-    note = pl.when(chosen & pl.col("is_stated")).then(pl.lit("latest arrival of several"))
-    note = note.when(chosen).then(pl.lit(f"{rule} of several")).otherwise(pl.col("note"))
+    note = _choose(
+        pl.col("note"),
+        (chosen & pl.col("is_stated"), pl.lit("latest arrival of several")),
+        (chosen, pl.lit(f"{rule} of several")),
+    )
     value = pl.col("mean") if rule == "mean" else pl.col("value")
     value = pl.when(chosen & ~pl.col("is_stated")).then(value).otherwise(pl.col("value"))
     used = used.with_columns(note=note, value=value).select(rest.columns)
     return pl.concat([used, rest])
+
+
+def _choose(otherwise: pl.Expr, *cases: tuple[pl.Expr, pl.Expr]) -> pl.Expr:
+    """Return the value of the first (condition, value) that holds."""
+    for condition, value in reversed(cases):
+        otherwise = pl.when(condition).then(value).otherwise(otherwise)
+    return otherwise
 
 
 def _mark(samples: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
