@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,8 +25,6 @@ from gridray.tasks.base import physical_observations, set_points
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from gridray.tasks.base import Task
@@ -220,10 +219,27 @@ def test_unmetered_nodes_come_from_the_twin(log: Log, tmp_path: Path) -> None:
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(mapping | {"estimate": ["vmag_pu.*"]}), encoding="utf-8")
     dataset, report = import_historian(tmp_path / "mapping.yaml", tmp_path / "out")
     assert sum(origin == "estimated" for origin in report.observations.values()) == 38
-    values = read_measurements(dataset.path)
-    for name, expected in log.points.items():
-        if name.startswith("vmag_pu."):
-            np.testing.assert_allclose(values[name], expected, atol=1e-5, err_msg=name)
+    seen = physical_observations(log.task.observation_channels, dataset.load(["obs"])["obs"])
+    for i, channel in enumerate(log.task.observation_channels):
+        if channel.name.startswith("vmag_pu."):
+            np.testing.assert_allclose(seen[:, i], log.points[channel.name][:24], atol=1e-5, err_msg=channel.name)
+    # Only what was measured is there to calibrate the twin with.
+    meters = {name for name in read_measurements(dataset.path) if name.startswith("vmag_pu.")}
+    assert meters == {"vmag_pu.671.1", "vmag_pu.671.2", "vmag_pu.671.3"}
+
+
+def test_example_imports_and_accounts_for_every_sample(tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "examples" / "mapping.yaml"
+    dataset, report = import_historian(file, tmp_path / "out")
+    assert dataset.num_transitions == 24
+    rows = pl.read_csv(file.parent / "historian" / "ami.csv").height
+    in_loads = sum(sum(counts.values()) for name, counts in report.samples.items() if name.startswith("load."))
+    assert in_loads == rows
+    assert report.samples["vmag_pu.671.2"]["outside its limits"] == 1
+    assert report.samples["vmag_pu.671.3"]["bad quality"] == 1
+    assert report.samples["load.671.kw"]["duplicate"] == 1
+    assert report.samples["vmag_pu.671.1"]["used: repeated hour, order"] == 2
+    assert report.filled["load.652.kw"] == 2
 
 
 def test_gaps_are_only_filled_as_far_as_allowed(log: Log, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def import_historian(mapping_file: Path, out: Path) -> tuple[OfflineDataset, Imp
     """Import the exports that a mapping file names as the dataset `out`.
 
     An episode is a run of intervals without a gap within a local day. Beside the shards lie the report (`import.json`)
-    and all points at equal intervals in their own units (`measurements.parquet`, NaN where there is no value).
+    and the points at equal intervals in their own units (`measurements.parquet`, NaN where there is no value), without
+    those that the twin estimated.
 
     Raises:
         ConfigError: the mapping is wrong.
@@ -97,8 +98,9 @@ def import_historian(mapping_file: Path, out: Path) -> tuple[OfflineDataset, Imp
     )
     source = replace(source, recording=_finite(source.recording))
     dataset = write_dataset(out, rows.parts(), source, rows.names(mapping.utility))
-    columns = {"timestamp": pa.array(measured.times, TIMESTAMP)} | {name: pa.array(v) for name, v in values.items()}
-    pq.write_table(pa.table(columns), out / MEASUREMENTS)
+    # What the twin estimated is no measurement: calibrating to it would only confirm the model.
+    known = {name: pa.array(row) for name, row in values.items() if origin.get(name) in {"measured", "constant"}}
+    pq.write_table(pa.table({"timestamp": pa.array(measured.times, TIMESTAMP)} | known), out / MEASUREMENTS)
     write_file(out / REPORT, json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
     return dataset, report
 
