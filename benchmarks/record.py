@@ -78,9 +78,10 @@ def compare(feeder: str, num_transitions: int, num_steps: int) -> dict[str, Any]
     # Compiled kernels, profiles and imports are paid once.
     bare_steps_per_second(feeder, 2)
     record_once(feeder, 5 * STEPS_PER_DAY, folder)
-    bare = [bare_steps_per_second(feeder, num_steps) for _ in range(REPEATS)]
+    repeats = REPEATS if num_steps > 10 else 1
+    bare = [bare_steps_per_second(feeder, num_steps) for _ in range(repeats)]
     recorded = record_once(feeder, num_transitions, folder)
-    bare += [bare_steps_per_second(feeder, num_steps) for _ in range(REPEATS)]
+    bare += [bare_steps_per_second(feeder, num_steps) for _ in range(repeats)]
     shutil.rmtree(folder)
     per_second = recorded["transitions_per_second"]
     return recorded | {
