@@ -11,6 +11,7 @@ from gridray.physics.controls import TAP_STEP
 from gridray.physics.measure import power_balance, voltages
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import nominal_state
+from gridray.tasks.constraints import voltage_depths
 from gridray.tasks.twin import Interval, TwinState
 from gridray.tasks.twin_task import TwinTask
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     Values = Mapping[str, NDArray[np.float64]]
 
 TOLERANCE = 1e-7
-KNOWN_QUANTITIES = frozenset({"tap_operations", "capacitor_operations", "curtailed_kwh", "cycled_kwh"})
+KNOWN_QUANTITIES = frozenset(
+    {"tap_operations", "capacitor_operations", "refused_operations", "curtailed_kwh", "cycled_kwh", "injected_kwh"}
+)
+"""What device states tell; an operation that was refused leaves no trace and counts as none."""
 
 
 class VoltageError(NamedTuple):
@@ -130,7 +134,9 @@ def score(task: Task, state: TwinState, measured: Values, values: Values) -> Ste
     for row, node in enumerate(task.grid.node_names):
         if (seen := measured.get(f"vmag_pu.{node}")) is not None:
             vmag[row] = np.where(np.isnan(seen), vmag[row], seen)
-    interval = Interval(vmag, power_balance(task.grid, state.grid), _quantities(task, state.grid, values))
+    quantities, depths = _quantities(task, state.grid, values), voltage_depths(vmag)
+    costs = task.twin.constraints.costs(state, quantities["refused_operations"], depths)
+    interval = Interval(vmag, power_balance(task.grid, state.grid), quantities, depths, costs)
     scored = task.score(state, interval)
     return type(scored)(
         scored.rewards[1:],
@@ -173,12 +179,13 @@ def _quantities(task: TwinTask, grid: GridState, values: Values) -> dict[str, ND
     steps = np.rint((grid.taps - 1.0) / TAP_STEP)
     kva = {generator.name: generator.kva for generator in task.feeder.generators}
     zero = np.zeros(grid.taps.shape[1])
-    curtailed, cycled = zero.copy(), zero.copy()
+    curtailed, cycled, injected = zero.copy(), zero.copy(), zero.copy()
     for generator in task.feeder.generators:
         point = f"{generator.kind}.{generator.name}"
         kw = values[f"{point}.kw"] * kva[generator.name]
         if generator.kind == "battery":
             cycled += np.abs(kw) * task.twin.step_h
+            injected += kw * task.twin.step_h
         elif f"{point}.available" in values:
             available = values[f"{point}.available"] * kva[generator.name]
             curtailed += np.maximum(available - kw, 0.0) * task.twin.step_h
@@ -187,6 +194,8 @@ def _quantities(task: TwinTask, grid: GridState, values: Values) -> dict[str, ND
         "capacitor_operations": _changes(grid.capacitor_states),
         "curtailed_kwh": curtailed,
         "cycled_kwh": cycled,
+        "injected_kwh": injected,
+        "refused_operations": zero,
     }
 
 
