@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
+from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.tasks.registry import make_task
@@ -26,6 +27,17 @@ ENV_IDS = {
 def make_env(task: str, **config: Any) -> GridEnv:
     """Return a single environment of the named task."""
     return GridEnv(make_task(task, config))
+
+
+def make_parallel_env(
+    task: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    agents: Literal["device", "zone"] = "device",
+    num_zones: int | None = None,
+) -> GridParallelEnv:
+    """Return a PettingZoo parallel environment of the named task, with an agent per device or per zone."""
+    return GridParallelEnv(make_task(task, config), agents=agents, num_zones=num_zones)
 
 
 def make_vector_env(

@@ -95,12 +95,14 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         if was_done.any():
             rows = np.flatnonzero(was_done)
             self.task.reset(self._state, rows, self._draw_days(rows), self._draw_seeds(rows))
-        infos: dict[str, Any] = {f"cost_{name}": np.where(was_done, 0.0, cost) for name, cost in result.costs.items()}
-        infos |= {name: np.where(was_done, 0.0, value) for name, value in result.indicators.items()}
+        infos: dict[str, Any] = {f"cost_{name}": cost for name, cost in result.costs.items()} | result.indicators
+        rewards = result.rewards
+        if was_done.any():
+            infos = {name: np.where(was_done, 0.0, value) for name, value in infos.items()}
+            rewards = np.where(was_done, 0.0, rewards)
         infos["day"] = self._state.day.copy()
         truncated = ~was_done & (self._state.t >= self.task.num_steps)
         self._is_done = truncated
-        rewards = np.where(was_done, 0.0, result.rewards)
         return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
 
     def _observe(self) -> NDArray[np.float32]:

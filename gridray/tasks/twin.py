@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.rows import put_rows
 from gridray.physics.controls import settle
-from gridray.physics.measure import power_balance, voltages
+from gridray.physics.measure import power_balance, source_power
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths
+from gridray.tasks.day_starts import DayStarts
+from gridray.tasks.readings import node_voltages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,15 +71,16 @@ class TwinState:
     """What changes in E environments.
 
     day, t: int64 [E], day of the series and step of the day; grid: GridState; v: complex128 [num_nodes, E], its
-    voltages, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random numbers;
-    interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu; window_v: float64 [num_nodes or
-    0, E], their sum in the current 10 minutes, if a step is shorter.
+    voltages, pu, in the order of node_names; vmag_pu: float64 [num_nodes, E], their magnitudes; fleets: own state by
+    kind; streams: each environment's random numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the
+    last interval, pu; window_v: float64 [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter.
     """
 
     day: NDArray[np.int64]
     t: NDArray[np.int64]
     grid: GridState
     v: NDArray[np.complex128]
+    vmag_pu: NDArray[np.float64]
     fleets: dict[str, Any]
     streams: EnvStreams
     interval_v: NDArray[np.float64]
@@ -131,6 +134,7 @@ class Twin:
         self.nominal_kw = float(loads.kw.sum())
         self.constraints = Constraints(feeder, grid, step_minutes)
         self._has_local_controls = has_local_controls
+        self._starts = DayStarts(grid, SOLVER_TOLERANCE)
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
         self.observation_channels = self._observation_channels()
 
@@ -142,6 +146,7 @@ class Twin:
             t=np.zeros(num_envs, dtype=np.int64),
             grid=nominal_state(grid, num_envs),
             v=np.ones((grid.num_nodes, num_envs), dtype=np.complex128),
+            vmag_pu=np.ones((grid.num_nodes, num_envs)),
             fleets={fleet.kind: fleet.new_state(num_envs) for fleet in self.fleets},
             streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
             interval_v=np.ones((grid.num_nodes, num_envs)),
@@ -156,13 +161,13 @@ class Twin:
         part.day[:] = days
         part.streams.restart(np.arange(len(rows)), seeds)
         self._begin(part)
-        part.grid = settle(self.grid, part.grid, tolerance=SOLVER_TOLERANCE)
-        part.v = voltages(self.grid, part.grid)
+        part.grid = self._starts.settled(days, part.grid)
+        part.v, part.vmag_pu = node_voltages(self.grid, part.grid)
         for name in ("day", "t"):
             getattr(state, name)[rows] = getattr(part, name)
         put(state.grid, rows, part.grid)
         state.v[:, rows] = part.v
-        state.interval_v[:, rows] = np.abs(part.v)
+        state.vmag_pu[:, rows] = state.interval_v[:, rows] = part.vmag_pu
         state.window_v[:, rows] = 0.0
         for kind, own in part.fleets.items():
             put_rows(state.fleets[kind], rows, own)
@@ -180,7 +185,7 @@ class Twin:
                 quantities[name] = quantities[name] + value if name in quantities else value
             first = last
         self._solve(state)
-        state.interval_v = np.abs(state.v)
+        state.interval_v = state.vmag_pu
         refused = quantities.get("refused_operations", np.zeros(len(state.t)))
         depths = voltage_depths(state.interval_v)
         costs = self.constraints.costs(state, refused, depths)
@@ -194,9 +199,9 @@ class Twin:
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return everything observable in physical units, [num_observations, E]."""
-        source = power_balance(self.grid, state.grid).source
+        source = source_power(self.grid, state.v, state.grid.source_pu)
         angle = 2.0 * np.pi * ((self.first_step + state.t) % self.num_steps) / self.num_steps
-        rows = [np.abs(state.v), *(fleet.observe(state) for fleet in self.fleets)]
+        rows = [state.vmag_pu, *(fleet.observe(state) for fleet in self.fleets)]
         rows += [np.stack((source.real, source.imag, np.sin(angle), np.cos(angle)))]
         step = self.series_step(state)
         for signal in self.signals:
@@ -221,7 +226,7 @@ class Twin:
     def _solve(self, state: TwinState) -> None:
         solve = settle if self._has_local_controls else solve_state
         state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
-        state.v = voltages(self.grid, state.grid)
+        state.v, state.vmag_pu = node_voltages(self.grid, state.grid)
 
     def _observation_channels(self) -> tuple[ObservationChannel, ...]:
         power = 1.0 / self.nominal_kw
