@@ -1,4 +1,4 @@
-"""Search learner settings with Ray Tune: random points, ASHA stops the poor ones, a stopped sweep can go on."""
+"""Search learner settings with Ray Tune: ASHA or population based training, at random or by Optuna; it can go on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from ray.tune.search import BasicVariantGenerator
 
-from gridray.algorithms.registry import LEARNERS
+from gridray.algorithms.registry import settings_class
 from gridray.algorithms.train import CHECKPOINT, LearnerSettings, TrainConfig, Training
 from gridray.cluster.runtime import ray_session
 from gridray.config import parse_config
@@ -29,6 +30,8 @@ from gridray.tasks.registry import make_task
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
     from ray.tune.result_grid import ResultGrid
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import SearchAlgorithm, Searcher
     from ray.tune.search.sample import Domain
 
 METRIC = "score"
@@ -42,16 +45,21 @@ class SweepConfig:
     space: settings of the algorithm: a plain value is fixed, {loguniform: [low, high]}, {uniform: [low, high]},
         {randint: [low, high]} (high left out) and {choice: [...]} are drawn.
     num_samples: trials.
+    search: how points are drawn: "random", or "optuna", whose tree of Parzen estimators learns from finished trials.
+    scheduler: "asha" stops poor trials early; "pbt" lets the worst quarter take over networks and settings of the
+        best, with the drawn settings changed, so that the settings found are those of the last stretch.
     max_reports: evaluations of a trial that is never stopped.
     updates_per_report: gradient steps between two evaluations.
-    grace_reports: evaluations before ASHA may stop a trial.
-    reduction_factor: of so many trials at a rung, one goes on.
+    grace_reports: evaluations before ASHA may stop a trial, or between two changes of a trial's settings.
+    reduction_factor: of so many trials at a rung of ASHA, one goes on.
     validation_days: days of each evaluation, from those the dataset's task is trained on: held-out days stay unseen.
     """
 
     dataset: Path
     algorithm: str = "iql"
     space: dict[str, Any] = field(default_factory=dict)
+    search: Literal["random", "optuna"] = "random"
+    scheduler: Literal["asha", "pbt"] = "asha"
     num_samples: int = 8
     max_reports: int = 8
     updates_per_report: int = 500
@@ -69,6 +77,8 @@ class SweepConfig:
             raise ConfigError(f"grace_reports is {self.grace_reports}: give 1 to max_reports ({self.max_reports})")
         if self.reduction_factor < 2:
             raise ConfigError(f"reduction_factor is {self.reduction_factor}: give 2 or more")
+        if self.scheduler == "pbt" and isinstance(self.space.get("hidden_sizes"), Mapping):
+            raise ConfigError("space: hidden_sizes is drawn: pbt hands networks on, give one value for all trials")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +174,12 @@ def search_space(config: SweepConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a distribution is unknown or has wrong arguments, or the algorithm has no such setting.
     """
-    if config.algorithm not in LEARNERS:
-        raise ConfigError(f"There is no algorithm '{config.algorithm}': give one of {', '.join(sorted(LEARNERS))}")
+    settings = settings_class(config.algorithm)
     space = {name: _distribution(name, value) for name, value in config.space.items()}
     # Wrong names and values are found here, not after an hour in the first trial that draws them.
     for corner in (0, -1):
         ends = {name: _end(value, corner) for name, value in config.space.items()}
-        parse_config(LEARNERS[config.algorithm][1], ends, where="space")
+        parse_config(settings, ends, where="space")
     return space
 
 
@@ -233,12 +242,6 @@ def _tuner(config: SweepConfig, space: dict[str, Any], out: Path, *, resume: boo
     trainable = tune.with_resources(tune.with_parameters(_trial, sweep_config=config), {"cpu": 1})
     if resume:
         return tune.Tuner.restore(str(out), trainable, resume_unfinished=True, restart_errored=True, param_space=space)
-    scheduler = ASHAScheduler(
-        time_attr="training_iteration",
-        max_t=config.max_reports,
-        grace_period=config.grace_reports,
-        reduction_factor=config.reduction_factor,
-    )
     return tune.Tuner(
         trainable,
         param_space=space,
@@ -246,8 +249,8 @@ def _tuner(config: SweepConfig, space: dict[str, Any], out: Path, *, resume: boo
             metric=METRIC,
             mode="max",
             num_samples=config.num_samples,
-            scheduler=scheduler,
-            search_alg=BasicVariantGenerator(random_state=config.seed),
+            scheduler=_scheduler(config, space),
+            search_alg=_search(config),
         ),
         run_config=tune.RunConfig(
             name=out.name,
@@ -257,6 +260,31 @@ def _tuner(config: SweepConfig, space: dict[str, Any], out: Path, *, resume: boo
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     )
+
+
+def _scheduler(config: SweepConfig, space: dict[str, Any]) -> TrialScheduler:
+    if config.scheduler == "asha":
+        return ASHAScheduler(
+            time_attr="training_iteration",
+            max_t=config.max_reports,
+            grace_period=config.grace_reports,
+            reduction_factor=config.reduction_factor,
+        )
+    drawn = {name: value for name, value in space.items() if isinstance(config.space[name], Mapping)}
+    return PopulationBasedTraining(
+        time_attr="training_iteration", perturbation_interval=config.grace_reports, hyperparam_mutations=drawn
+    )
+
+
+def _search(config: SweepConfig) -> SearchAlgorithm | Searcher:
+    if config.search == "random":
+        return BasicVariantGenerator(random_state=config.seed)
+    if find_spec("optuna") is None:
+        raise ConfigError("search is optuna, which is not installed: install it with `pip install optuna`")
+    # Optuna takes a second to import, and only this search needs it.
+    from ray.tune.search.optuna import OptunaSearch  # noqa: PLC0415
+
+    return OptunaSearch(seed=config.seed)
 
 
 def _trial(point: dict[str, Any], sweep_config: SweepConfig) -> None:
@@ -272,7 +300,8 @@ def _trial(point: dict[str, Any], sweep_config: SweepConfig) -> None:
     training = Training(settings, dataset)
     if (checkpoint := tune.get_checkpoint()) is not None:
         with checkpoint.as_directory() as folder:
-            training.restore(Path(folder) / CHECKPOINT)
+            # Population based training goes on from another trial's networks, with settings of its own.
+            training.restore(Path(folder) / CHECKPOINT, of_other_settings=sweep_config.scheduler == "pbt")
     task = make_task(dataset.card.task, dataset.card.task_config)
     days = held_out_days(task, sweep_config.validation_days)
     for _ in range(len(training.history), sweep_config.max_reports):

@@ -51,6 +51,17 @@ def test_power_flow_benchmark_agrees_with_its_peers(run: Any) -> None:  # noqa: 
     assert results["two_threads"][0]["speedup"]["median"] > 0.0
 
 
+def test_learner_benchmark_compares_equal_work(tmp_path: Path) -> None:
+    pytest.importorskip("d3rlpy")
+    out = tmp_path / "out.json"
+    command = [sys.executable, BENCHMARKS / "learners.py", "speed", out, "--quick", "--algorithms", "td3_bc"]
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "", "PYTHONPATH": str(BENCHMARKS.parent)}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=100)  # noqa: S603
+    rates = json.loads(out.read_text())["updates_per_second"]["td3_bc"]
+    assert rates.keys() == {"d3rlpy", "gridray", "ratio_to_d3rlpy"}
+    assert min(rates.values()) > 0.0
+
+
 def test_stress_sweep_flags_what_it_does_not_solve(run: Any) -> None:  # noqa: ANN401
     (row,) = run("stress.py", "--feeders", "ieee13")["feeders"]
     assert row["num_converged"] + row["num_flagged"] == row["num_states"] == sum(row["statuses"].values())

@@ -234,10 +234,12 @@ def test_stream_trains_with_the_same_normaliser(config: TrainConfig, tmp_path: P
 def test_command_prints_json(dataset: OfflineDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "best.yaml"
     settings.write_text("algorithm: bc\nbatch_size: 8\nlearner: {hidden_sizes: [4]}\n")
-    arguments = ["train", str(dataset.path), "--config", str(settings), "--updates", "3", "--json"]
+    arguments = ["train", str(dataset.path), "--config", str(settings), "--updates", "3", "--json", "--tensorboard"]
     with pytest.raises(SystemExit) as left:
         main([*arguments, "--out", str(tmp_path / "run")])
     assert left.value.code == 0
     report = json.loads(capsys.readouterr().out)
     assert list(report["history"][-1]["metrics"]) == ["actor_loss"]
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"actor_loss" in events.read_bytes()
     assert load_bundle(tmp_path / "run" / "policy").manifest.network.hidden_sizes == (4,)

@@ -11,32 +11,81 @@ from typing import Any
 import pytest
 import yaml
 
+from gridray.algorithms.registry import LEARNERS
 from gridray.algorithms.train import LearnerSettings
 from gridray.cli import main
 from gridray.config import load_config
 from gridray.datasets.record import RecordConfig, record
 from gridray.errors import ConfigError, GridRayError
-from gridray.sweeps import SweepConfig, search_space, sweep
+from gridray.sweeps import SweepConfig, _search, search_space, sweep
 
 SPACE = {
     "hidden_sizes": [8],
     "learning_rate": {"loguniform": [1.0e-4, 1.0e-2]},
     "temperature": {"choice": [1.0, 10.0]},
 }
-SHIPPED = Path(__file__).parents[1] / "tune_configs" / "volt_var_iql.yaml"
+SHIPPED = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
 
 
 def config_of(**changes: Any) -> SweepConfig:  # fields of several types
     return SweepConfig(**({"dataset": Path("nowhere"), "space": SPACE} | changes))
 
 
-def test_shipped_sweep_is_valid_and_draws_what_it_says() -> None:
-    config = load_config(SweepConfig, SHIPPED)
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_sweep_is_valid_and_draws_what_it_says(file: Path) -> None:
+    config = load_config(SweepConfig, file)
+    assert f"gridray tune tune_configs/{file.name}" in file.read_text()
     space = search_space(config)
     assert space["hidden_sizes"] == [64, 64]
-    bounds = config.space["temperature"]["loguniform"]
-    assert all(bounds[0] <= space["temperature"].sample() <= bounds[1] for _ in range(20))
-    assert {space["discount"].sample() for _ in range(50)} == set(config.space["discount"]["choice"])
+    for name, value in config.space.items():
+        kind, arguments = next(iter(value.items())) if isinstance(value, dict) else ("fixed", value)
+        if kind in {"loguniform", "uniform"}:
+            assert all(arguments[0] <= space[name].sample() <= arguments[1] for _ in range(20))
+        elif kind == "choice":
+            assert {space[name].sample() for _ in range(50)} == set(arguments)
+
+
+def test_every_learner_has_a_shipped_sweep() -> None:
+    assert {load_config(SweepConfig, file).algorithm for file in SHIPPED} == set(LEARNERS)
+
+
+def test_optuna_learns_from_finished_trials() -> None:
+    config = config_of(search="optuna", seed=3)
+    drawn = []
+    for _ in range(2):
+        search: Any = _search(config)
+        search.set_search_properties("score", "max", search_space(config))
+        for trial in range(4):
+            point = search.suggest(str(trial))
+            assert 1.0e-4 <= point["learning_rate"] <= 1.0e-2
+            search.on_trial_complete(str(trial), {"score": point["learning_rate"]})
+        drawn.append(point)
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_population_hands_networks_on(tmp_path: Path) -> None:
+    dataset = record(RecordConfig(task_config={"num_days": 10}, num_episodes=2), tmp_path / "data", use_ray=False)
+    space = SPACE | {"temperature": {"uniform": [1.0, 10.0]}}
+    config = config_of(
+        dataset=dataset.path,
+        space=space,
+        scheduler="pbt",
+        num_samples=2,
+        max_reports=3,
+        updates_per_report=2,
+        batch_size=8,
+        validation_days=1,
+    )
+    result = sweep(config, tmp_path / "sweep")
+    assert result.is_finished
+    assert [trial.error for trial in result.trials] == [None, None]
+    assert {trial.num_updates for trial in result.trials} == {6}
+
+
+def test_population_needs_one_network_size() -> None:
+    with pytest.raises(ConfigError, match="hidden_sizes is drawn"):
+        config_of(scheduler="pbt", space={"hidden_sizes": {"choice": [[8], [16]]}})
 
 
 @pytest.mark.parametrize(

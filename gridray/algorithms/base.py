@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Weights = dict[str, NDArray[Any]]
 BATCH_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
+TRAINING_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds")
+"""What every algorithm reads; the value of the state after a truncation counts in full."""
+NEXT_ACTIONS, HAS_NEXT_ACTIONS = "new_actions", "has_new_actions"
+"""Columns made from the row after: its actions, and 1 where the episode goes on in it, else 0."""
 # Observations come scaled to about 1: a feature that hardly moves in the data is not blown up beyond this.
 MIN_OBSERVATION_STD = 0.02
 
@@ -25,29 +29,37 @@ class Normaliser(NamedTuple):
     observation_std: float32 [observation_size], all > 0.
     reward_mean: subtracted from every reward; keep 0 where episodes terminate, else it changes what is optimal.
     reward_std: every reward is divided by it, > 0.
+    cost_std: every cost is divided by it where an algorithm reads one, > 0.
     """
 
     observation_mean: NDArray[np.float32]
     observation_std: NDArray[np.float32]
     reward_mean: float
     reward_std: float
+    cost_std: float = 1.0
 
 
 class Learner(Protocol):
-    """One offline algorithm; weights are named arrays, and all of them may be averaged over clients."""
+    """One offline algorithm; weights are named arrays, and all of them may be averaged over clients.
+
+    columns: those that `update` reads; `gridray.algorithms.batches.load_columns` loads them.
+    cost_column: the one of them that is a cost, if there is one.
+    """
 
     name: str
     observation_size: int
     action_size: int
     hidden_sizes: tuple[int, ...]
+    columns: tuple[str, ...]
+    cost_column: str | None
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
-        """Take one gradient step on a batch of transitions and return the losses before it.
+        """Take one gradient step on a batch of transitions and return the losses before it, those that it lowered.
 
         Args:
             batch: arrays or tensors: obs, new_obs float32 [n, observation_size], actions float32 [n, action_size]
-                in [-1, 1], rewards float32 [n], terminateds bool [n]; truncateds may be there and is not used,
-                since the value of the state after a truncation counts in full.
+                in [-1, 1], or levels, rewards float32 [n], terminateds bool [n], and what else `columns` names;
+                other columns may be there and are not used.
 
         Raises:
             GridRayError: a column is missing, of another width or not finite, or a loss is not finite.
@@ -71,7 +83,7 @@ class Learner(Protocol):
         ...
 
     def get_training_state(self) -> Weights:
-        """Return copies of what else an exact continuation needs: optimiser moments and the count of updates."""
+        """Return copies of what else an exact continuation needs: moments, count of updates, random state."""
         ...
 
     def set_training_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -88,6 +100,7 @@ def normaliser_of(
     observation_std: NDArray[np.floating],
     reward_mean: float,
     reward_std: float,
+    cost_std: float = 1.0,
 ) -> Normaliser:
     """Return the normaliser of these statistics, with a floor under each standard deviation."""
     return Normaliser(
@@ -95,4 +108,5 @@ def normaliser_of(
         np.maximum(np.asarray(observation_std, dtype=np.float32), np.float32(MIN_OBSERVATION_STD)),
         float(reward_mean),
         float(reward_std) if reward_std > 1e-8 else 1.0,
+        float(cost_std) if cost_std > 1e-8 else 1.0,
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
-from gridray.algorithms.base import BATCH_COLUMNS, Normaliser, normaliser_of
+from gridray.algorithms.base import HAS_NEXT_ACTIONS, NEXT_ACTIONS, Normaliser, normaliser_of
 from gridray.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import ray.data
     from numpy.typing import NDArray
 
     from gridray.datasets.dataset import OfflineDataset
@@ -27,7 +30,7 @@ class Batches(Protocol):
     """Endless source of random batches."""
 
     def draw(self) -> dict[str, torch.Tensor]:
-        """Return the next batch: the columns of `BATCH_COLUMNS`, rows first."""
+        """Return the next batch, rows first."""
         ...
 
     def get_state(self) -> NDArray[np.uint8]:
@@ -40,22 +43,31 @@ class Batches(Protocol):
 
 
 class InMemoryBatches:
-    """Rows drawn with replacement from tensors that lie on the learner's device."""
+    """Rows drawn with replacement from one tensor of all columns, which lies on the learner's device."""
 
     def __init__(self, columns: Mapping[str, NDArray[Any]], *, batch_size: int, seed: int, device: str) -> None:
-        self._columns = {
-            name: torch.from_numpy(np.array(columns[name], dtype=np.float32)).to(device) for name in BATCH_COLUMNS
-        }
-        self._num_rows = len(self._columns["rewards"])
+        self._shapes = {name: column.shape[1:] for name, column in columns.items()}
+        self._widths = [int(np.prod(shape)) for shape in self._shapes.values()]
+        num_rows = len(next(iter(columns.values())))
+        rows = np.empty((num_rows, sum(self._widths)), dtype=np.float32)
+        first = 0
+        for column, width in zip(columns.values(), self._widths, strict=True):
+            rows[:, first : first + width] = column.reshape(num_rows, width)
+            first += width
+        self._rows = torch.from_numpy(rows).to(device)
         self._batch_size = batch_size
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def draw(self) -> dict[str, torch.Tensor]:
         """Return the next batch."""
-        rows = torch.randint(
-            self._num_rows, (self._batch_size,), generator=self._generator, device=self._generator.device
+        indices = torch.randint(
+            len(self._rows), (self._batch_size,), generator=self._generator, device=self._generator.device
         )
-        return {name: column.index_select(0, rows) for name, column in self._columns.items()}
+        parts = torch.split(self._rows.index_select(0, indices), self._widths, dim=1)
+        return {
+            name: part if shape else part.squeeze(1)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
 
     def get_state(self) -> NDArray[np.uint8]:
         """Return the generator's state."""
@@ -73,8 +85,10 @@ class StreamedBatches:
     A run that is continued begins a new pass: it is not the same bit for bit as one that was never stopped.
     """
 
-    def __init__(self, dataset: OfflineDataset, *, batch_size: int, seed: int, device: str) -> None:
-        self._data = dataset.to_ray().select_columns(list(BATCH_COLUMNS))
+    def __init__(
+        self, dataset: OfflineDataset, columns: Sequence[str], *, batch_size: int, seed: int, device: str
+    ) -> None:
+        self._data = _stream_columns(dataset, columns)
         self._batch_size = min(batch_size, dataset.num_transitions)
         self._seed = seed
         self._device = device
@@ -113,15 +127,26 @@ def fits_in_memory(dataset: OfflineDataset) -> bool:
     return 4 * width * dataset.num_transitions <= physical // 4
 
 
-def dataset_normaliser(dataset: OfflineDataset, *, stream: bool) -> Normaliser:
-    """Return the normaliser of a dataset, read in one pass."""
+def load_columns(dataset: OfflineDataset, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return a learner's columns as arrays, those of the next action included.
+
+    Raises:
+        DatasetError: the dataset lacks a column.
+    """
+    stored = dataset.load(_stored(columns))
+    return _derived(stored, columns)
+
+
+def dataset_normaliser(dataset: OfflineDataset, *, stream: bool, cost_column: str | None = None) -> Normaliser:
+    """Return the normaliser of a dataset, read in one pass; with a cost column, of that cost too."""
+    names = ["obs", "rewards", "terminateds", *([cost_column] if cost_column else [])]
     if not stream:
-        return normaliser_of_rows([dataset.load(["obs", "rewards", "terminateds"])])
-    data = dataset.to_ray().select_columns(["obs", "rewards", "terminateds"])
-    return normaliser_of_rows(data.iter_batches(batch_size=_STATISTICS_ROWS, batch_format="numpy"))
+        return normaliser_of_rows([dataset.load(names)], cost_column)
+    data = _stream_columns(dataset, names)
+    return normaliser_of_rows(data.iter_batches(batch_size=_STATISTICS_ROWS, batch_format="numpy"), cost_column)
 
 
-def normaliser_of_rows(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Normaliser:
+def normaliser_of_rows(parts: Iterable[Mapping[str, NDArray[Any]]], cost_column: str | None = None) -> Normaliser:
     """Return the normaliser of transitions that come in parts with the columns obs, rewards and terminateds.
 
     Raises:
@@ -130,7 +155,8 @@ def normaliser_of_rows(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Normalise
     num_rows, num_terminal = 0, 0
     total, squares = np.zeros(1), np.zeros(1)
     for part in parts:
-        values = np.column_stack((part["obs"], part["rewards"])).astype(np.float64)
+        costs = part[cost_column] if cost_column else np.zeros(len(part["rewards"]))
+        values = np.column_stack((part["obs"], costs, part["rewards"])).astype(np.float64)
         num_rows += len(values)
         num_terminal += int(np.count_nonzero(part["terminateds"]))
         total = total + values.sum(axis=0)
@@ -139,9 +165,45 @@ def normaliser_of_rows(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Normalise
         raise DatasetError("The dataset has no transition: record at least one episode")
     if not np.isfinite(squares).all():
         column = int(np.argmin(np.isfinite(squares)))
-        where = "rewards" if column == len(squares) - 1 else f"obs, component {column},"
+        names = {len(squares) - 1: "rewards", len(squares) - 2: cost_column}
+        where = names.get(column, f"obs, component {column},")
         raise DatasetError(f"The dataset's column {where} has NaN or infinite values: record it anew")
     mean = total / num_rows
     std = np.sqrt(np.maximum(squares / num_rows - np.square(mean), 0.0))
     # Where episodes terminate a shift of all rewards would change how long an episode should last.
-    return normaliser_of(mean[:-1], std[:-1], 0.0 if num_terminal else mean[-1], std[-1])
+    return normaliser_of(mean[:-2], std[:-2], 0.0 if num_terminal else mean[-1], std[-1], std[-2])
+
+
+def with_next_actions(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Add the columns of the next action to rows in the order of recording; they need t, obs, new_obs and actions.
+
+    An episode goes on in the next row where that is the next step and begins with the observation that this one ends
+    with. Where it does not, the action is the row's own.
+    """
+    goes_on = np.zeros(len(columns["t"]), dtype=np.float32)
+    is_next_step = np.diff(columns["t"]) == 1
+    goes_on[:-1] = is_next_step & (columns["new_obs"][:-1] == columns["obs"][1:]).all(axis=1)
+    actions = columns["actions"]
+    following = np.where(goes_on[:, None] > 0.0, np.roll(actions, -1, axis=0), actions)
+    return {**columns, NEXT_ACTIONS: following, HAS_NEXT_ACTIONS: goes_on}
+
+
+def _stored(columns: Sequence[str]) -> list[str]:
+    """Return the columns of the dataset that these are made of."""
+    needed = ["t", "obs", "new_obs", "actions"] if NEXT_ACTIONS in columns else []
+    return list(dict.fromkeys([*(name for name in columns if name not in {NEXT_ACTIONS, HAS_NEXT_ACTIONS}), *needed]))
+
+
+def _derived(stored: Mapping[str, NDArray[Any]], columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+    rows = with_next_actions(stored) if NEXT_ACTIONS in columns else stored
+    return {name: rows[name] for name in columns}
+
+
+def _stream_columns(dataset: OfflineDataset, columns: Sequence[str]) -> ray.data.Dataset:
+    """Return the columns as a stream; the last row of a block knows no next action."""
+    if unknown := sorted(set(_stored(columns)) - set(pq.read_schema(dataset.files[0]).names)):
+        raise DatasetError(f"The dataset '{dataset.path}' has no column '{unknown[0]}': record it with that cost")
+    data = dataset.to_ray().select_columns(_stored(columns))
+    if NEXT_ACTIONS not in columns:
+        return data
+    return data.map_batches(partial(_derived, columns=columns), batch_size=None, batch_format="numpy")

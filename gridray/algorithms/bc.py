@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from gridray.algorithms.gradient import Networks
-from gridray.algorithms.networks import GaussianActor, Normalisation
-from gridray.errors import ConfigError
+from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
+from gridray.algorithms.gradient import Networks, Step
+from gridray.algorithms.networks import Normalisation
+from gridray.algorithms.settings import ActionHead, NetworkSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from gridray.algorithms.actions import ActionGrid
+
 
 @dataclass(frozen=True, kw_only=True)
-class BcConfig:
+class BcConfig(NetworkSettings):
     """Settings of behaviour cloning.
 
-    hidden_sizes: widths of the actor's hidden layers.
-    learning_rate: step size of Adam.
-    device: torch device, such as "cpu" or "cuda".
+    action_head: "mixed" makes whole steps, switches and levels choices; "continuous" treats them as real numbers.
     """
 
-    hidden_sizes: tuple[int, ...] = (256, 256)
-    learning_rate: float = 3e-4
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if min(self.hidden_sizes, default=1) < 1:
-            raise ConfigError(f"hidden_sizes is {list(self.hidden_sizes)}: give widths of 1 or more")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}: give a number above 0")
+    action_head: ActionHead = "continuous"
 
 
 class BcNetworks(Networks):
     """Actor and its negative log-likelihood."""
 
-    def __init__(self, observation_size: int, action_size: int, config: BcConfig) -> None:
+    has_mixed_actions: ClassVar[bool] = True
+    actor: LikelihoodActor
+    columns = ("obs", "actions")
+
+    def __init__(
+        self, observation_size: int, action_size: int, config: BcConfig, grid: ActionGrid | None = None
+    ) -> None:
         super().__init__()
         self.normaliser = Normalisation(observation_size)
-        self.actor = GaussianActor(observation_size, action_size, config.hidden_sizes)
+        self.actor = likelihood_actor(observation_size, action_size, config.hidden_sizes, grid)
 
-    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
         """Return the mean negative log-likelihood of the batch's actions, in nats."""
+        del step
         observations = self.normaliser.observations(batch["obs"])
         return {"actor_loss": -self.actor.log_likelihood(observations, batch["actions"]).mean()}

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 from safetensors import SafetensorError
 
 from gridray import __version__
-from gridray.algorithms.policy import LearnedPolicy, policy_weight_shapes
+from gridray.algorithms.actions import action_grid
+from gridray.algorithms.policy import Head, LearnedPolicy, policy_weight_shapes
 from gridray.errors import BundleError
 from gridray.tasks.base import ActionChannel, ObservationChannel  # pydantic reads them at run time
 
@@ -37,11 +38,12 @@ class _Strict(BaseModel):
 
 
 class NetworkSizes(_Strict):
-    """Sizes of the actor."""
+    """Sizes of the actor, and how its outputs become actions."""
 
     observation_size: int = Field(ge=1, le=100_000)
     action_size: int = Field(ge=1, le=100_000)
     hidden_sizes: tuple[int, ...] = Field(max_length=16)
+    head: Head = "tanh"
 
 
 class TaskReference(_Strict):
@@ -148,7 +150,9 @@ def save_bundle(path: Path, *, learner: Learner, task: Task, provenance: Mapping
     manifest = Manifest(
         gridray_version=__version__,
         algorithm=learner.name,
-        network=NetworkSizes(observation_size=sizes[0], action_size=sizes[1], hidden_sizes=learner.hidden_sizes),
+        network=NetworkSizes(
+            observation_size=sizes[0], action_size=sizes[1], hidden_sizes=learner.hidden_sizes, head=policy.head
+        ),
         task=TaskReference(name=task.name, config=task.config_dict()),
         feeder=FeederReference(name=task.feeder.name, hash=task.feeder.content_hash()),
         observation_channels=task.observation_channels,
@@ -179,8 +183,14 @@ def load_bundle(path: Path) -> Bundle:
     for entry in sorted(path.iterdir()):
         if entry.name not in {MANIFEST, WEIGHTS} or entry.is_symlink() or not entry.is_file():
             raise BundleError(f"'{entry}' is not listed in the manifest as a plain file: remove it")
-    weights = _read_weights(path / WEIGHTS, manifest)
-    return Bundle(path=path, manifest=manifest, policy=LearnedPolicy(manifest.algorithm, weights))
+    head = manifest.network.head
+    grid = action_grid(manifest.action_channels) if head == "mixed" else None
+    if grid is not None and not len(grid.discrete):
+        raise BundleError(f"'{path / MANIFEST}' has a mixed head but no action that is a choice: make it anew")
+    num_outputs = manifest.network.action_size if grid is None else grid.num_outputs
+    weights = _read_weights(path / WEIGHTS, manifest, num_outputs)
+    policy = LearnedPolicy(manifest.algorithm, weights, head=head, grid=grid)
+    return Bundle(path=path, manifest=manifest, policy=policy)
 
 
 def _read_manifest(file: Path) -> Manifest:
@@ -208,11 +218,11 @@ def _read_manifest(file: Path) -> Manifest:
     return manifest
 
 
-def _read_weights(file: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+def _read_weights(file: Path, manifest: Manifest, num_outputs: int) -> dict[str, NDArray[np.float32]]:
     network, listed = manifest.network, manifest.files[WEIGHTS]
     if min(network.hidden_sizes, default=1) < 1:
         raise BundleError(f"'{file.parent / MANIFEST}' has hidden_sizes {network.hidden_sizes}: widths are 1 or more")
-    shapes = policy_weight_shapes(network.observation_size, network.action_size, network.hidden_sizes)
+    shapes = policy_weight_shapes(network.observation_size, num_outputs, network.hidden_sizes)
     most = 4 * sum(int(np.prod(shape)) for shape in shapes.values()) + _MAX_HEADER_BYTES
     try:
         size = file.stat().st_size

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gridray.algorithms.base import NEXT_ACTIONS, TRAINING_COLUMNS
 from gridray.algorithms.policy import LearnedPolicy
 from gridray.errors import GridRayError
 
@@ -17,39 +18,36 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gridray.algorithms.actors import Actor
     from gridray.algorithms.base import Normaliser, Weights
-    from gridray.algorithms.networks import GaussianActor, Normalisation
+    from gridray.algorithms.networks import Normalisation
+    from gridray.algorithms.settings import NetworkSettings
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class AlgorithmConfig(Protocol):
-    """Settings that every algorithm has."""
+class Step(NamedTuple):
+    """Where training is: the number of updates before this one, and the source of its random numbers."""
 
-    @property
-    def hidden_sizes(self) -> tuple[int, ...]:
-        """Widths of the hidden layers of each network."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """Step size of Adam."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """Torch device of networks and batches."""
-        ...
+    num_updates: int
+    generator: torch.Generator
 
 
 class Networks(nn.Module):
-    """Networks and losses of one algorithm; a subclass adds its own networks."""
+    """Networks and losses of one algorithm; a subclass adds its own networks.
 
+    has_mixed_actions: whether the constructor takes an `ActionGrid` as its last argument.
+    columns, cost_column: see `Learner`.
+    """
+
+    has_mixed_actions: ClassVar[bool] = False
+    columns: tuple[str, ...] = TRAINING_COLUMNS
+    cost_column: str | None = None
     normaliser: Normalisation
-    actor: GaussianActor
+    actor: Actor
 
-    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return named scalar losses; their sum is minimised, and no network is in two of them."""
+    def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
+        """Return named scalar losses; their sum is minimised, and no network gets gradients from two of them."""
         raise NotImplementedError
 
     def actor_rate(self, num_updates: int) -> float:
@@ -57,48 +55,59 @@ class Networks(nn.Module):
         del num_updates
         return 1.0
 
-    def follow(self) -> None:
-        """Move target networks, if there are any, after a gradient step."""
+    def follow(self, num_updates: int) -> None:
+        """Move what no gradient moves, such as target networks, after the step that followed so many updates."""
 
 
 class GradientLearner:
     """One algorithm's networks with their optimiser; implements `Learner`."""
 
-    def __init__(self, name: str, networks: Networks, config: AlgorithmConfig) -> None:
-        """Move the networks to the configured device and give them an optimiser."""
+    def __init__(
+        self, name: str, networks: Networks, settings: NetworkSettings, *, action_size: int, seed: int
+    ) -> None:
+        """Move the networks to the configured device and give them an optimiser and random numbers."""
         self.name = name
-        self.hidden_sizes = config.hidden_sizes
+        self.hidden_sizes = settings.hidden_sizes
         self.observation_size = len(networks.normaliser.observation_mean)
-        self.action_size = len(networks.actor.log_std)
-        self._networks = networks.to(config.device)
-        self._device = torch.device(config.device)
-        self._learning_rate = config.learning_rate
+        self.action_size = action_size
+        self.columns = networks.columns
+        self.cost_column = networks.cost_column
+        self._networks = networks.to(settings.device)
+        self._device = torch.device(settings.device)
+        self._settings = settings
         actor = list(networks.actor.parameters())
         others = [
             parameter
             for name, parameter in networks.named_parameters()
             if parameter.requires_grad and not name.startswith("actor.")
         ]
-        groups = [{"params": part} for part in (actor, others) if part]
-        self._optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        self._groups = [part for part in (actor, others) if part]
+        groups = [{"params": part} for part in self._groups]
+        self._optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+        self._generator = torch.Generator(settings.device).manual_seed(seed)
         self._num_updates = 0
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Take one gradient step; see `Learner.update`."""
         tensors = self._tensors(batch)
-        losses = self._networks.losses(tensors)
-        values = dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist(), strict=True))
+        losses = self._networks.losses(tensors, Step(self._num_updates, self._generator))
+        stacked = torch.stack(list(losses.values()))
+        values = dict(zip(losses, stacked.detach().tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise GridRayError(
                     f"{self.name}: {name} is {value} after {self._num_updates} updates, it must be finite: "
                     "lower learning_rate, or look for outliers in the dataset's rewards"
                 )
-        self._optimiser.param_groups[0]["lr"] = self._learning_rate * self._networks.actor_rate(self._num_updates)
+        rate = self._settings.learning_rate * self._networks.actor_rate(self._num_updates)
+        self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        stacked.sum().backward()  # type: ignore[no-untyped-call]
+        if self._settings.max_grad_norm is not None:
+            for group in self._groups:
+                nn.utils.clip_grad_norm_(group, self._settings.max_grad_norm)
         self._optimiser.step()
-        self._networks.follow()
+        self._networks.follow(self._num_updates)
         self._num_updates += 1
         return values
 
@@ -109,38 +118,34 @@ class GradientLearner:
     def set_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take weights of the same names and shapes."""
         own = self._networks.state_dict()
-        if missing := sorted(own.keys() - weights.keys()):
-            raise GridRayError(f"Weights lack {missing[0]!r}: give every array of a {self.name} learner")
-        if unknown := sorted(weights.keys() - own.keys()):
-            raise GridRayError(f"Weights have {unknown[0]!r}, which a {self.name} learner does not know: leave it out")
-        for name, tensor in own.items():
-            if weights[name].shape != tuple(tensor.shape):
-                raise GridRayError(
-                    f"Weight {name!r} has shape {weights[name].shape}, this learner's has {tuple(tensor.shape)}: "
-                    "use the same observation_size, action_size and hidden_sizes"
-                )
+        check_weights(self.name, {name: tuple(tensor.shape) for name, tensor in own.items()}, weights)
         for name, tensor in own.items():
             tensor.copy_(torch.tensor(weights[name]))
 
     def set_normaliser(self, normaliser: Normaliser) -> None:
         """Take the statistics as weights."""
+        own = self.get_weights()
         values = {
             f"normaliser.{name}": np.atleast_1d(np.asarray(value, dtype=np.float32))
             for name, value in normaliser._asdict().items()
         }
-        self.set_weights(self.get_weights() | values)
+        self.set_weights(own | {name: value for name, value in values.items() if name in own})
 
     def get_training_state(self) -> Weights:
-        """Return Adam's moments by weight name, and the count of updates."""
-        state: Weights = {"num_updates": np.array([self._num_updates], dtype=np.int64)}
+        """Return Adam's moments by weight name, the count of updates, and the random numbers' state."""
+        state: Weights = {
+            "num_updates": np.array([self._num_updates], dtype=np.int64),
+            "generator": self._generator.get_state().numpy().copy(),
+        }
         for name, parameter in self._networks.named_parameters():
             for key, tensor in self._optimiser.state.get(parameter, {}).items():
                 state[f"{key}.{name}"] = np.atleast_1d(tensor.cpu().numpy().copy())
         return state
 
     def set_training_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take Adam's moments and the count of updates."""
+        """Take the state that `get_training_state` returned."""
         self._num_updates = int(state["num_updates"][0])
+        self._generator.set_state(torch.tensor(state["generator"]))
         self._optimiser.state.clear()
         for name, parameter in self._networks.named_parameters():
             if f"step.{name}" in state:
@@ -150,24 +155,54 @@ class GradientLearner:
 
     def policy(self) -> LearnedPolicy:
         """Return the greedy policy of the present weights."""
-        return LearnedPolicy.from_weights(self.name, self.get_weights())
+        return LearnedPolicy.from_weights(self.name, self.get_weights(), grid=self._networks.actor.grid)
 
     def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        widths = {"obs": self.observation_size, "new_obs": self.observation_size, "actions": self.action_size}
-        tensors = {}
-        for name in ("obs", "actions", "rewards", "new_obs", "terminateds"):
-            if name not in batch:
-                raise GridRayError(f"Batch has no column {name!r}: its columns are {', '.join(batch)}")
-            tensor = torch.as_tensor(batch[name]).to(self._device, torch.float32)
-            if name in widths and tensor.shape[1:] != (widths[name],):
-                raise GridRayError(
-                    f"Column {name!r} of the batch has shape {tuple(tensor.shape)}, "
-                    f"this learner needs [n, {widths[name]}]: train and data must be of one task"
-                )
-            tensors[name] = tensor
-        # One sum per column finds NaN and infinity at the cost of reading it once.
-        sums = torch.stack([tensor.sum() for tensor in tensors.values()]).tolist()
-        for name, total in zip(tensors, sums, strict=True):
-            if not math.isfinite(total):
-                raise GridRayError(f"Column {name!r} of the batch has NaN or infinite values: record the data anew")
-        return tensors
+        sizes = (self.observation_size, self.action_size)
+        return finite_tensors(batch, self.columns, sizes, self._device)
+
+
+def check_weights(name: str, own: Mapping[str, tuple[int, ...]], weights: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse weights that are not of these names and shapes.
+
+    Raises:
+        GridRayError: names the first that is missing, unknown, or of another shape.
+    """
+    if missing := sorted(own.keys() - weights.keys()):
+        raise GridRayError(f"Weights lack {missing[0]!r}: give every array of a {name} learner")
+    if unknown := sorted(weights.keys() - own.keys()):
+        raise GridRayError(f"Weights have {unknown[0]!r}, which a {name} learner does not know: leave it out")
+    for key, shape in own.items():
+        if weights[key].shape != shape:
+            raise GridRayError(
+                f"Weight {key!r} has shape {weights[key].shape}, this learner's has {shape}: "
+                "use the same observation_size, action_size and hidden_sizes"
+            )
+
+
+def finite_tensors(
+    batch: Mapping[str, Any], columns: tuple[str, ...], sizes: tuple[int, int], device: torch.device
+) -> dict[str, Tensor]:
+    """Return these columns as float32 tensors; sizes are those of observations and actions.
+
+    Raises:
+        GridRayError: a column is missing, of another width or not finite.
+    """
+    widths = {"obs": sizes[0], "new_obs": sizes[0], "actions": sizes[1], NEXT_ACTIONS: sizes[1]}
+    tensors = {}
+    for name in columns:
+        if name not in batch:
+            raise GridRayError(f"Batch has no column {name!r}: its columns are {', '.join(batch)}")
+        tensor = torch.as_tensor(batch[name]).to(device, torch.float32)
+        if name in widths and tensor.shape[1:] != (widths[name],):
+            raise GridRayError(
+                f"Column {name!r} of the batch has shape {tuple(tensor.shape)}, "
+                f"this learner needs [n, {widths[name]}]: train and data must be of one task"
+            )
+        tensors[name] = tensor
+    # One sum per column finds NaN and infinity at the cost of reading it once.
+    sums = torch.stack([tensor.sum() for tensor in tensors.values()]).tolist()
+    for name, total in zip(tensors, sums, strict=True):
+        if not math.isfinite(total):
+            raise GridRayError(f"Column {name!r} of the batch has NaN or infinite values: record the data anew")
+    return tensors

@@ -1,19 +1,21 @@
-"""Networks of the offline learners: plain MLPs, twin critics in one batched product, a Gaussian actor."""
+"""Networks of the offline learners: scales of the data, plain MLPs, twin critics in one batched product."""
 
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OBSERVATION_LIMIT = 10.0
-LOG_STD_LIMITS = (-5.0, 2.0)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Normalisation(nn.Module):
@@ -23,13 +25,17 @@ class Normalisation(nn.Module):
     observation_std: Tensor
     reward_mean: Tensor
     reward_std: Tensor
+    cost_std: Tensor
 
-    def __init__(self, observation_size: int) -> None:
+    def __init__(self, observation_size: int, *, has_cost: bool = False) -> None:
+        """Begin with scales that change nothing."""
         super().__init__()
         self.register_buffer("observation_mean", torch.zeros(observation_size))
         self.register_buffer("observation_std", torch.ones(observation_size))
         self.register_buffer("reward_mean", torch.zeros(1))
         self.register_buffer("reward_std", torch.ones(1))
+        if has_cost:
+            self.register_buffer("cost_std", torch.ones(1))
 
     def observations(self, raw: Tensor) -> Tensor:
         """Return standardised observations, clipped: far outside the data a network's answer means nothing."""
@@ -47,12 +53,16 @@ class Mlp(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the last layer's output."""
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return what the last layer is given."""
         hidden = inputs
         for layer in self.layers[:-1]:
             hidden = torch.relu_(layer(hidden))
-        output: Tensor = self.layers[-1](hidden)
+        return hidden
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the last layer's output."""
+        output: Tensor = self.layers[-1](self.features(inputs))
         return output
 
 
@@ -60,41 +70,65 @@ class TwinCritic(nn.Module):
     """Two Q functions side by side, each layer one batched product.
 
     kernels: per layer float32 [2, inputs, outputs]; biases: per layer float32 [2, 1, outputs].
+    gains, shifts: per hidden layer float32 [2, 1, outputs], of the layer normalisation after its ReLU, if there is one.
     """
 
-    def __init__(self, observation_size: int, action_size: int, hidden_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, observation_size: int, action_size: int, hidden_sizes: Sequence[int], *, layer_norm: bool = False
+    ) -> None:
         super().__init__()
         sizes = (observation_size + action_size, *hidden_sizes, 1)
         self.kernels = nn.ParameterList()
         self.biases = nn.ParameterList()
+        self.gains = nn.ParameterList()
+        self.shifts = nn.ParameterList()
         for num_inputs, num_outputs in pairwise(sizes):
             # The same bound as nn.Linear's.
             bound = 1.0 / math.sqrt(num_inputs)
             self.kernels.append(torch.empty(2, num_inputs, num_outputs).uniform_(-bound, bound))
             self.biases.append(torch.empty(2, 1, num_outputs).uniform_(-bound, bound))
+        if layer_norm:
+            for size in hidden_sizes:
+                self.gains.append(torch.ones(2, 1, size))
+                self.shifts.append(torch.zeros(2, 1, size))
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n]."""
-        hidden = torch.cat((observations, actions), dim=1).expand(2, -1, -1)
-        last = len(self.kernels) - 1
-        for index, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+        return self._values(observations, actions, [list(part) for part in self._parts()])
+
+    def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
+        return self._values(observations, actions, [[weight.detach() for weight in part] for part in self._parts()])
+
+    def _parts(self) -> tuple[nn.ParameterList, ...]:
+        return self.kernels, self.biases, self.gains, self.shifts
+
+    def _values(self, observations: Tensor, actions: Tensor, parts: list[list[Tensor]]) -> Tensor:
+        kernels, biases, gains, shifts = parts
+        inputs = torch.cat((observations, actions), dim=1).expand(2, -1, -1)
+        hidden = torch.baddbmm(biases[0], inputs, kernels[0])
+        for index, (kernel, bias) in enumerate(zip(kernels[1:], biases[1:], strict=True)):
+            hidden = torch.relu_(hidden)
+            if gains:
+                scaled = functional.layer_norm(hidden, hidden.shape[-1:])
+                hidden = torch.addcmul(shifts[index], scaled, gains[index])
             hidden = torch.baddbmm(bias, hidden, kernel)
-            if index < last:
-                hidden = torch.relu_(hidden)
         return hidden.squeeze(2)
 
 
-class GaussianActor(nn.Module):
-    """Gaussian with a tanh mean that depends on the observation and a spread that does not."""
+class Targets:
+    """Copies of networks that follow them slowly; pairs: target network and the network it follows."""
 
-    def __init__(self, observation_size: int, action_size: int, hidden_sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.mean = Mlp((observation_size, *hidden_sizes, action_size))
-        self.log_std = nn.Parameter(torch.zeros(action_size))
+    def __init__(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
+        self._targets: list[Tensor] = [weight for target, _ in pairs for weight in target.parameters()]
+        self._sources: list[Tensor] = [weight for _, source in pairs for weight in source.parameters()]
 
-    def log_likelihood(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return log p(action | observation) [n], summed over the action's components."""
-        log_std = self.log_std.clamp(*LOG_STD_LIMITS)
-        scaled = (actions - torch.tanh(self.mean(observations))) * torch.exp(-log_std)
-        constant = 0.5 * actions.shape[1] * math.log(2.0 * math.pi)
-        return -0.5 * scaled.square().sum(dim=1) - log_std.sum() - constant
+    def follow(self, rate: float) -> None:
+        """Move every target weight by this share towards its source."""
+        with torch.no_grad():
+            torch._foreach_lerp_(self._targets, self._sources, rate)  # torch's only batched lerp
+
+
+def frozen_copy(network: ModuleT) -> ModuleT:
+    """Return a copy that no optimiser trains."""
+    return deepcopy(network).requires_grad_(requires_grad=False)

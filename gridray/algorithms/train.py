@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridray.algorithms.base import BATCH_COLUMNS
-from gridray.algorithms.batches import Batches, InMemoryBatches, StreamedBatches, dataset_normaliser, fits_in_memory
+from gridray.algorithms.batches import (
+    Batches,
+    InMemoryBatches,
+    StreamedBatches,
+    dataset_normaliser,
+    fits_in_memory,
+    load_columns,
+)
 from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.checkpoint import read_checkpoint, write_checkpoint
 from gridray.algorithms.registry import make_learner
@@ -89,31 +95,37 @@ class Training:
             action_size=len(dataset.card.action_names),
             config=config.learner,
             seed=config.seed,
+            action_channels=make_task(dataset.card.task, dataset.card.task_config).action_channels,
         )
         self.history: list[HistoryRow] = []
         self.num_updates = 0
         self._identity = _identity(config, dataset)
         is_streamed = _is_streamed(config, dataset)
-        self.learner.set_normaliser(dataset_normaliser(dataset, stream=is_streamed))
+        columns, cost_column = self.learner.columns, self.learner.cost_column
+        self.learner.set_normaliser(dataset_normaliser(dataset, stream=is_streamed, cost_column=cost_column))
         options: dict[str, Any] = {
             "batch_size": config.batch_size,
             "seed": config.seed,
             "device": config.learner.get("device", "cpu"),
         }
         self._batches: Batches = (
-            StreamedBatches(dataset, **options)
+            StreamedBatches(dataset, columns, **options)
             if is_streamed
-            else InMemoryBatches(dataset.load(BATCH_COLUMNS), **options)
+            else InMemoryBatches(load_columns(dataset, columns), **options)
         )
 
     def advance(self, num_updates: int) -> HistoryRow:
         """Take so many updates and add a row to the history."""
         totals: defaultdict[str, float] = defaultdict(float)
+        counts: Counter[str] = Counter()
         for _ in range(num_updates):
-            for name, value in self.learner.update(self._batches.draw()).items():
+            losses = self.learner.update(self._batches.draw())
+            # A loss that is lowered only now and then counts as often as it is there.
+            counts.update(losses.keys())
+            for name, value in losses.items():
                 totals[name] += value
         self.num_updates += num_updates
-        means = {name: total / num_updates for name, total in totals.items()}
+        means = {name: total / counts[name] for name, total in totals.items()}
         row = HistoryRow(num_updates=self.num_updates, metrics=means)
         self.history.append(row)
         return row
@@ -126,14 +138,15 @@ class Training:
         history = [asdict(row) for row in self.history]
         write_checkpoint(file, arrays, {"identity": self._identity, "history": history})
 
-    def restore(self, file: Path) -> None:
-        """Go on from a checkpoint of the same run.
+    def restore(self, file: Path, *, of_other_settings: bool = False) -> None:
+        """Go on from a checkpoint of the same run; or from one whose algorithm has other settings, but equal networks.
 
         Raises:
             GridRayError: the checkpoint is damaged, or of another configuration or dataset.
         """
         arrays, values = read_checkpoint(file)
-        if values["identity"] != self._identity:
+        found = values["identity"] | ({"learner": self._identity["learner"]} if of_other_settings else {})
+        if found != self._identity:
             raise GridRayError(
                 f"'{file}' is of a run with another dataset, algorithm, batch_size, seed or learner configuration: "
                 "give another output directory, or remove it to train from the start"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridray.algorithms.registry import LEARNERS, RLLIB_LEARNERS
 from gridray.algorithms.train import HistoryRow, LearnerSettings, TrainConfig, TrainResult, train
 from gridray.cli.output import print_json, print_table, progress
 from gridray.config import load_config
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MOST_ROWS = 20
+ALGORITHMS = (*LEARNERS, *RLLIB_LEARNERS)
 
 
 def command(  # one parameter per option
     dataset: Annotated[Path, typer.Argument(help="Directory of a dataset made by `gridray record`.")],
     *,
-    algorithm: Annotated[str | None, typer.Option(help="bc or iql; default: as in --config, else iql.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help=f"{', '.join(ALGORITHMS)}; default: as in --config, else iql.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for policy, history and checkpoint.")] = Path("runs/train"),
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, such as a sweep's best.yaml.")] = None,
     updates: Annotated[int, typer.Option(help="Gradient steps in all.", min=1)] = 20_000,
@@ -30,6 +35,9 @@ def command(  # one parameter per option
     stream: Annotated[
         bool | None, typer.Option(help="Read batches as a Ray Data stream; default: where memory is short.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the folder tensorboard of --out.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Train a policy on one dataset.
@@ -48,8 +56,16 @@ def command(  # one parameter per option
         learner=chosen.learner,
         stream=stream,
     )
-    with progress(f"Training {settings.algorithm}", updates) as advance:
-        result = train(settings, out, _advance(advance))
+    with ExitStack() as stack:
+        reporters = [_advance(stack.enter_context(progress(f"Training {settings.algorithm}", updates)))]
+        if tensorboard:
+            reporters.append(_event_writer(stack, out / "tensorboard"))
+
+        def report(row: HistoryRow) -> None:
+            for reporter in reporters:
+                reporter(row)
+
+        result = train(settings, out, report)
     if as_json:
         print_json({"bundle": result.bundle, "history": [asdict(row) for row in result.history]})
     else:
@@ -64,6 +80,20 @@ def _advance(advance: Callable[[float], None]) -> Callable[[HistoryRow], None]:
         nonlocal reached
         advance(row.num_updates - reached)
         reached = row.num_updates
+
+    return report
+
+
+def _event_writer(stack: ExitStack, folder: Path) -> Callable[[HistoryRow], None]:
+    """Return a reporter that writes every loss as a scalar over the number of updates."""
+    # TensorBoard's writer takes a second to import.
+    from tensorboardX import SummaryWriter  # noqa: PLC0415
+
+    writer = stack.enter_context(SummaryWriter(str(folder)))
+
+    def report(row: HistoryRow) -> None:
+        for name, value in row.metrics.items():
+            writer.add_scalar(name, value, row.num_updates)
 
     return report
 

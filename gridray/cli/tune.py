@@ -24,7 +24,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was stopped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Search an algorithm's settings; ASHA stops poor trials early.
+    """Search an algorithm's settings: at random or by Optuna, with ASHA or population based training.
 
     Ctrl-C stops the sweep; --resume goes on from the checkpoints of its trials. The best settings are in best.yaml.
 

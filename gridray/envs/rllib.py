@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gridray.envs.multi_agent import GridParallelEnv
     from gridray.envs.single import GridEnv
 
+RLLIB_COLUMNS = ("eps_id", "t", "obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
+
 
 def register_rllib_envs() -> None:
     """Make the registered ids known to RLlib and Tune, in the driver and in all actors of its cluster.
@@ -49,6 +51,8 @@ def offline_data_options(files: Iterable[Path]) -> dict[str, Any]:
     return {
         "input_": [str(file) for file in files],
         "input_read_method": "read_parquet",
+        # Only what it needs, without the folders' names as columns.
+        "input_read_method_kwargs": {"columns": list(RLLIB_COLUMNS), "partitioning": None},
         # RLlib takes observations for pickles unless it is told that there are none.
         "input_compress_columns": [],
         # Its default of two actors waits for ever on a small machine.

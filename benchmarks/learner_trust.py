@@ -1,0 +1,198 @@
+"""The trust table: our BC, IQL, TD3+BC and CQL and d3rlpy's on the same rows, seeds, network sizes and settings.
+
+Pendulum-v1 is recorded here: "medium" by a swing-up controller with noise, "mixed" by controllers from idle to good and
+by random torques. "volt_var" is the utility's own controls with exploration noise on IEEE 13. Both libraries are given
+columns that are normalised already, as our training normalises them; the policy after the last update is what counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from learner_peers import D3rlpy, Ours
+
+from gridray.algorithms.base import BATCH_COLUMNS
+from gridray.algorithms.batches import load_columns, normaliser_of_rows
+from gridray.datasets.record import RecordConfig, record
+from gridray.evaluation.rollout import evaluate_policy, held_out_days
+from gridray.tasks.registry import make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Columns = dict[str, NDArray[Any]]
+    Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+SEEDS = range(5)
+BATCH = 128
+NETWORK = {"hidden_sizes": [64, 64], "learning_rate": 3e-3}
+UPDATES = {"bc": 500, "iql": 1000, "td3_bc": 1000, "cql": 400}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bc": {},
+    "iql": {"discount": 0.95},
+    "td3_bc": {"discount": 0.95},
+    "cql": {"discount": 0.95, "actor_learning_rate": 1e-3},
+}
+EPISODE_STEPS, NUM_EPISODES, NUM_TESTS = 200, 100, 10
+TASK: dict[str, Any] = {"feeder": "ieee13", "step_minutes": 60}
+TEST_DAYS = 8
+
+
+def swing_up(observations: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return torques in [-1, 1]: pump energy, then hold the pendulum upright; observations [n, 3] of Pendulum-v1."""
+    cosine, sine, speed = observations.astype(np.float64).T
+    angle = np.arctan2(sine, cosine)
+    missing = 15.0 - (0.5 * speed**2 + 15.0 * cosine)
+    near = (cosine > 0.9) & (np.abs(speed) < 4.0)
+    torque = np.where(near, -(10.0 * angle + 2.5 * speed), 2.0 * np.sign(missing) * np.where(speed >= 0.0, 1.0, -1.0))
+    return np.clip(torque / 2.0, -1.0, 1.0)
+
+
+def pendulum(quality: str) -> Columns:
+    """Record episodes of Pendulum-v1, one after the other."""
+    rng = np.random.default_rng(0)
+    envs = gymnasium.make_vec("Pendulum-v1", num_envs=NUM_EPISODES, vectorization_mode="sync")
+    gain = np.full(NUM_EPISODES, 0.8) if quality == "medium" else rng.uniform(0.0, 1.0, NUM_EPISODES)
+    is_random = np.zeros(NUM_EPISODES, dtype=bool) if quality == "medium" else rng.random(NUM_EPISODES) < 0.3
+    observations, _ = envs.reset(seed=0)
+    steps = []
+    for t in range(EPISODE_STEPS):
+        torque = gain * swing_up(observations) + rng.normal(0.0, 0.3, NUM_EPISODES)
+        torque = np.clip(np.where(is_random, rng.uniform(-1.0, 1.0, NUM_EPISODES), torque), -1.0, 1.0)
+        following, rewards, *_ = envs.step(2.0 * torque[:, None].astype(np.float32))
+        row = {"obs": observations, "actions": torque[:, None], "rewards": rewards, "new_obs": following}
+        steps.append(row | {"terminateds": np.zeros(NUM_EPISODES), "truncateds": np.full(NUM_EPISODES, t == 199)})
+        observations = following
+    envs.close()
+    stacked = {name: np.stack([step[name] for step in steps], axis=1) for name in BATCH_COLUMNS}
+    return {name: values.reshape(-1, *values.shape[2:]).astype(np.float32) for name, values in stacked.items()}
+
+
+def pendulum_return(act: Act) -> float:
+    """Return the mean return from starts that are always the same."""
+    envs = gymnasium.make_vec("Pendulum-v1", num_envs=NUM_TESTS, vectorization_mode="sync")
+    observations, _ = envs.reset(seed=10_000)
+    total = np.zeros(NUM_TESTS)
+    for _ in range(EPISODE_STEPS):
+        torque = np.clip(act(observations.astype(np.float32)), -1.0, 1.0)
+        observations, rewards, *_ = envs.step(2.0 * torque)
+        total += rewards
+    envs.close()
+    return float(total.mean())
+
+
+def volt_var() -> Columns:
+    """Record days under the utility's controls with noise, and some at random."""
+    config = RecordConfig(task_config=TASK, num_episodes=200, noise_std=0.3, random_share=0.2, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        return load_columns(record(config, Path(folder) / "data", use_ray=False), BATCH_COLUMNS)
+
+
+class _Named:
+    """What `evaluate_policy` needs of a policy."""
+
+    def __init__(self, name: str, act: Act) -> None:
+        self.name = name
+        self._act = act
+
+    def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the actions."""
+        del rng
+        return np.clip(self._act(observations), -1.0, 1.0)
+
+
+def volt_var_return(act: Act) -> float:
+    """Return the mean return of held-out days."""
+    task = make_task("volt_var", TASK | {"days": "held_out"})
+    days = held_out_days(task, TEST_DAYS)
+    return float(evaluate_policy(_Named("peer", act), task, days=days).returns.mean())
+
+
+SETS: dict[str, tuple[Callable[[], Columns], Callable[[Act], float]]] = {
+    "pendulum medium": (lambda: pendulum("medium"), pendulum_return),
+    "pendulum mixed": (lambda: pendulum("mixed"), pendulum_return),
+    "volt_var ieee13": (volt_var, volt_var_return),
+}
+LIBRARIES: dict[str, type[Ours | D3rlpy]] = {"gridray": Ours, "d3rlpy": D3rlpy}
+
+
+def run(library: str, algorithm: str, data: str, columns: Columns, seed: int, *, quick: bool) -> float:
+    """Train from nothing and return the last policy's mean return."""
+    normaliser = normaliser_of_rows([columns])
+    mean, std = normaliser.observation_mean, normaliser.observation_std
+    scaled = columns | {
+        "obs": (columns["obs"] - mean) / std,
+        "new_obs": (columns["new_obs"] - mean) / std,
+        "rewards": (columns["rewards"] - normaliser.reward_mean) / normaliser.reward_std,
+    }
+    peer = LIBRARIES[library](algorithm, scaled, NETWORK | SETTINGS[algorithm], BATCH, seed)
+    for _ in range(20 if quick else UPDATES[algorithm]):
+        peer.update()
+    act = peer.policy()
+    return SETS[data][1](lambda observations: act(((observations - mean) / std).astype(np.float32)))
+
+
+def trust(out: Path, *, seconds: float, quick: bool) -> None:
+    """Fill the table's missing cells for so many seconds, and write it with its summary after each."""
+    table: dict[str, Any] = json.loads(out.read_text("utf-8")) if out.exists() else {}
+    cells: dict[str, float] = table.get("returns", {})
+    start, recorded = time.perf_counter(), {}
+    # All sets and algorithms with one seed first: a table that was stopped is a smaller one of the same kind.
+    plan = [(s, d, a, lib) for s in (SEEDS[:2] if quick else SEEDS) for d in SETS for a in UPDATES for lib in LIBRARIES]
+    for seed, data, algorithm, library in plan:
+        key = f"{data} | {algorithm} | {library} | {seed}"
+        if key in cells:
+            continue
+        if time.perf_counter() - start > seconds:
+            break
+        if data not in recorded:
+            recorded[data] = SETS[data][0]()
+        cells[key] = round(run(library, algorithm, data, recorded[data], seed, quick=quick), 3)
+        sys.stdout.write(f"{time.perf_counter() - start:.0f} s, {len(cells)} of {len(plan)}: {key}: {cells[key]}\n")
+        sys.stdout.flush()
+        _write(out, cells, len(plan))
+
+
+def _write(out: Path, cells: dict[str, float], num_planned: int) -> None:
+    summary = {
+        f"{data} | {algorithm}": _compare(cells, f"{data} | {algorithm}") for data in SETS for algorithm in UPDATES
+    }
+    table = {
+        "is_complete": len(cells) >= num_planned,
+        "num_cells": len(cells),
+        "num_planned": num_planned,
+        "behaviour": "mean return over seeds of the last policy; interval: 95 % of 10,000 bootstraps over seeds",
+        "settings": {"network": NETWORK, "batch": BATCH, "updates": UPDATES, "algorithms": SETTINGS},
+        "summary": {name: row for name, row in summary.items() if row},
+        "returns": cells,
+    }
+    aside = out.with_suffix(".partial")
+    aside.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+    aside.replace(out)
+
+
+def _compare(cells: dict[str, float], row: str) -> dict[str, Any]:
+    """Return both libraries' means with intervals, and that of the difference of means."""
+    rng = np.random.default_rng(0)
+    values = {lib: np.array([v for k, v in cells.items() if k.startswith(f"{row} | {lib} |")]) for lib in LIBRARIES}
+    if any(len(part) < 2 for part in values.values()):
+        return {}
+    means = {lib: part[rng.integers(len(part), size=(10_000, len(part)))].mean(axis=1) for lib, part in values.items()}
+    difference = np.quantile(means["gridray"] - means["d3rlpy"], (0.025, 0.975))
+    report: dict[str, Any] = {
+        lib: [round(float(x), 2) for x in (values[lib].mean(), *np.quantile(means[lib], (0.025, 0.975)))]
+        for lib in LIBRARIES
+    }
+    report["difference_interval"] = [round(float(bound), 2) for bound in difference]
+    # At least d3rlpy's, as far as so many seeds can tell.
+    report["reaches_d3rlpy"] = bool(difference[1] >= 0.0)
+    return report

@@ -1,0 +1,94 @@
+"""Advantage-weighted regression: behaviour cloning in which actions that turned out well weigh more.
+
+Peng et al., "Advantage-weighted regression", arXiv:1910.00177; Wang et al., "Exponentially weighted imitation learning
+for batched historical data", NeurIPS 2018 (MARWIL), from which the scale of the advantages is. The value function is
+that of the behaviour policy, learnt by one-step temporal differences: no whole episodes are needed, so that rows can
+stream in any order. The advantage is r + discount * V(s') - V(s).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
+from gridray.algorithms.gradient import Networks, Step
+from gridray.algorithms.networks import Mlp, Normalisation, Targets, frozen_copy
+from gridray.algorithms.settings import ActionHead, ValueSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from gridray.algorithms.actions import ActionGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwrConfig(ValueSettings):
+    """Settings of advantage-weighted regression.
+
+    temperature: how sharply the actor prefers actions of high advantage, in units of the advantages' root mean square;
+        0 is behaviour cloning.
+    max_advantage_weight: upper limit of an action's weight.
+    scale_rate: share by which the advantages' mean square moves to that of a batch.
+    action_head: "mixed" makes whole steps, switches and levels choices; "continuous" treats them as real numbers.
+    """
+
+    temperature: float = 1.0
+    max_advantage_weight: float = 20.0
+    scale_rate: float = 0.01
+    action_head: ActionHead = "continuous"
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        super().__post_init__()
+        self.check_positive("max_advantage_weight")
+        self.check_not_negative("temperature")
+        self.check_share("scale_rate")
+
+
+class AwrNetworks(Networks):
+    """Actor, value function with its target, and the two losses."""
+
+    has_mixed_actions: ClassVar[bool] = True
+    actor: LikelihoodActor
+    advantage_square: Tensor
+
+    def __init__(
+        self, observation_size: int, action_size: int, config: AwrConfig, grid: ActionGrid | None = None
+    ) -> None:
+        super().__init__()
+        self.normaliser = Normalisation(observation_size)
+        self.actor = likelihood_actor(observation_size, action_size, config.hidden_sizes, grid)
+        self.value = Mlp((observation_size, *config.hidden_sizes, 1))
+        self.target_value = frozen_copy(self.value)
+        self.register_buffer("advantage_square", torch.ones(1))
+        self._config = config
+        self._targets = Targets((self.target_value, self.value))
+        self._batch_square = torch.ones(1)
+
+    def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
+        """Return the losses of value function and actor, means over the batch."""
+        del step
+        config = self._config
+        observations = self.normaliser.observations(batch["obs"])
+        with torch.no_grad():
+            next_value = self.target_value(self.normaliser.observations(batch["new_obs"])).squeeze(1)
+            rewards = self.normaliser.rewards(batch["rewards"])
+            returns = rewards + config.discount * (1.0 - batch["terminateds"]) * next_value
+        advantage = returns - self.value(observations).squeeze(1)
+        value_loss = advantage.square().mean()
+        self._batch_square = value_loss.detach()
+        scaled = advantage.detach() / self.advantage_square.sqrt()
+        weight = torch.exp(config.temperature * scaled).clamp_(max=config.max_advantage_weight)
+        log_likelihood = self.actor.log_likelihood(observations, batch["actions"])
+        return {"value_loss": value_loss, "actor_loss": -(weight * log_likelihood).mean()}
+
+    def follow(self, num_updates: int) -> None:
+        """Move the target value function, and the scale of the advantages."""
+        del num_updates
+        self._targets.follow(self._config.target_rate)
+        self.advantage_square.lerp_(self._batch_square, self._config.scale_rate).clamp_(min=1e-8)
