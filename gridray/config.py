@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ConfigT = TypeVar("ConfigT")
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def load_config(cls: type[ConfigT], path: Path) -> ConfigT:
@@ -52,9 +53,17 @@ def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str = "c
         message = f"{where}: expected a mapping of keys to values, got {type(data).__name__}"
         raise ConfigError(message)
     try:
-        return TypeAdapter(cls).validate_python(dict(data), extra="forbid")
+        checked: ConfigT = _adapter(cls).validate_python(dict(data), extra="forbid")
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {_explain(cls, detail)}" for detail in error.errors())) from error
+    return checked
+
+
+def _adapter(cls: Any) -> TypeAdapter[Any]:  # noqa: ANN401  # a dataclass
+    """Return pydantic's view of a dataclass, which costs milliseconds to make."""
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 def _explain(cls: type[object], detail: ErrorDetails) -> str:

@@ -68,3 +68,17 @@ def test_stress_sweep_flags_what_it_does_not_solve(run: Any) -> None:  # noqa: A
     assert row["num_with_nan"] == row["num_wrongly_converged"] == 0
     assert row["largest_residual_of_converged"] < 1e-6
     assert row["opendss"]["both, same voltages"] > 0
+
+
+def test_environment_benchmark_steps_all_kinds(run: Any) -> None:  # noqa: ANN401
+    results = run("environments.py")
+    rates = [*results["volt_var"].values(), *results["powergym"].values()]
+    assert len(rates) == 2
+    for row in rates:
+        assert row["steps_per_s"] == pytest.approx(1e6 / row["step_us"], rel=0.01)
+        assert row["reset_us"] > 0.0
+    assert 0.0 < results["volt_var"]["ieee13"]["solver_share"] < 1.0
+    for row in results["rllib"].values():
+        assert row["env_steps_per_s"] > row["default_runner_steps_per_s"] > 0
+        assert 0.0 < row["default_runner_env_share"] < 1.0
+    assert results["four_in_one_actor"]["four_over_four_times_one"] < 1.0

@@ -32,6 +32,7 @@ SOURCE = DatasetSource(
     seed=3,
     observation_names=("a", "b", "c"),
     action_names=("x", "y"),
+    licence="CC-BY-4.0",
 )
 
 
@@ -72,7 +73,10 @@ def test_card_summarises_episodes(dataset: OfflineDataset) -> None:
     assert (card.num_transitions, card.num_episodes, dataset.num_transitions) == (12, 4, 12)
     # Three steps of reward 1 and cost 2 in each episode.
     assert (card.returns.mean, card.returns.std, card.returns.quantiles["0.5"]) == (3.0, 0.0, 3.0)
-    assert card.costs == {"losses_kwh": 6.0}
+    losses = card.costs["losses_kwh"]
+    assert (losses.mean, losses.std, losses.max) == (6.0, 0.0, 6.0)
+    assert card.licence == "CC-BY-4.0"
+    assert "| licence | CC-BY-4.0 |" in card.to_markdown()
     assert (card.feeder, card.policy, card.task_config["seed"]) == ("ieee13", "random", 3)
     assert (card.format, card.format_version) == ("gridray-dataset", 1)
     assert "| transitions | 12 |" in (dataset.path / "README.md").read_text(encoding="utf-8")

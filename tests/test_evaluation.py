@@ -50,10 +50,10 @@ def test_table_equals_a_plain_loop_over_one_day(task: Task, utility: EpisodeTabl
         run = run + 1 if share > 0 else 0
         longest = max(longest, run)
     assert utility.returns[0] == pytest.approx(total)
-    assert utility.tap_operations[0] == taps
-    assert utility.violation_share[0] == pytest.approx(np.mean(outside))
-    assert utility.longest_violation_hours[0] == longest
-    assert utility.violation_hours[0] == sum(share > 0 for share in outside)
+    assert utility["tap_operations"][0] == taps
+    assert utility["violation_share"][0] == pytest.approx(np.mean(outside))
+    assert utility["longest_violation_hours"][0] == longest
+    assert utility["violation_hours"][0] == sum(share > 0 for share in outside)
 
 
 def test_days_side_by_side_equal_days_one_by_one(task: Task, utility: EpisodeTable) -> None:
@@ -64,7 +64,7 @@ def test_days_side_by_side_equal_days_one_by_one(task: Task, utility: EpisodeTab
 def test_random_is_worse_than_the_utility(task: Task, utility: EpisodeTable) -> None:
     table = evaluate_policy(make_policy("random", task), task, days=utility.day)
     assert paired_difference(table.returns, utility.returns).high < 0.0
-    assert table.violation_share.mean() > utility.violation_share.mean()
+    assert table["violation_share"].mean() > utility["violation_share"].mean()
 
 
 def test_held_out_days_are_spread_and_held_out(task: Task) -> None:
@@ -97,9 +97,8 @@ def test_interval_covers_the_mean_nineteen_times_in_twenty() -> None:
 
 
 def test_verdict_goes_both_ways(utility: EpisodeTable) -> None:
-    better = replace(
-        utility, violation_share=utility.violation_share * 0.5, tap_operations=utility.tap_operations + 3.0
-    )
+    changed = {"violation_share": utility["violation_share"] * 0.5, "tap_operations": utility["tap_operations"] + 3.0}
+    better = replace(utility, indicators=utility.indicators | changed)
     tables = {"north": {"utility_controls": utility, "federated": better}}
     assert "fewer voltage violations" in verdict(tables, ours="federated", today="utility_controls")[0]
     assert "more tap steps" in verdict(tables, ours="federated", today="utility_controls")[0]

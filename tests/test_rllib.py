@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from gridray.datasets.record import RecordConfig, record
-from gridray.envs.registration import make_vector_env
-from gridray.envs.rllib import offline_data_options, register_rllib_envs
+from gridray.envs.registration import make_parallel_env, make_vector_env
+from gridray.envs.rllib import multi_agent_options, offline_data_options, register_rllib_envs
 from gridray.envs.vector_env import GridVectorEnv
 
 if TYPE_CHECKING:
@@ -54,6 +54,32 @@ def test_ppo_samples_the_native_vector_env_in_an_actor() -> None:
     assert result["env_runners"]["num_episodes"] == 4
     assert result["env_runners"]["episode_return_mean"] < 0.0
     assert np.isfinite(result["learners"]["default_policy"]["total_loss"])
+
+
+@pytest.mark.usefixtures("ray_local")
+@DEPRECATIONS
+@pytest.mark.parametrize("agents", ["device", "zone"])
+def test_ppo_trains_agents_that_share_a_policy_by_kind(agents: Literal["device", "zone"]) -> None:
+    register_rllib_envs()
+    env = make_parallel_env("volt_var", DAYS, agents=agents)
+    options = multi_agent_options(env)
+    config = (
+        PPOConfig()
+        .environment(f"gridray/VoltVar-ieee13-v0/{agents}", env_config=DAYS)
+        .env_runners(num_env_runners=0, rollout_fragment_length=24)
+        .multi_agent(**options)
+        .training(train_batch_size_per_learner=24, minibatch_size=12, num_epochs=1)
+        .rl_module(model_config=SMALL_NET)
+    )
+    algorithm = config.build_algo()
+    try:
+        result = algorithm.train()
+    finally:
+        algorithm.stop()
+    kinds = {agent.split(".")[0] for agent in env.possible_agents}
+    assert options["policies"] == kinds == set(result["learners"]) - {"__all_modules__"}
+    assert all(np.isfinite(result["learners"][kind]["total_loss"]) for kind in kinds)
+    assert result["env_runners"]["num_episodes"] == 1
 
 
 @pytest.mark.usefixtures("ray_local")

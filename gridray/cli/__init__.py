@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "powerflow": ("gridray.cli.powerflow", "Solve a feeder and print voltages, losses and taps."),
     "record": ("gridray.cli.record", "Record an offline dataset by driving a policy."),
+    "dataset": ("gridray.cli.dataset", "Import, inspect and exchange offline datasets."),
+    "calibrate": ("gridray.cli.calibrate", "Fit a feeder model to imported measurements."),
     "train": ("gridray.cli.train", "Train a policy on one dataset."),
     "federate": ("gridray.cli.federate", "Train one policy over several utilities' datasets."),
     "ledger": ("gridray.cli.ledger", "Show or check what a federation did."),
@@ -46,9 +48,14 @@ class LazyGroup(TyperGroup):
         """Import the command named first in `args`; a wrong name is a usage error that suggests the nearest."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            module, _ = COMMANDS[name]
+            module = import_module(COMMANDS[name][0])
             app = typer.Typer(**_OPTIONS)
-            app.command(name)(import_module(module).command)
+            if hasattr(module, "COMMANDS"):
+                app.callback()(module.group)
+                for own_name, own in module.COMMANDS.items():
+                    app.command(own_name)(own)
+            else:
+                app.command(name)(module.command)
             command = get_command(app)
         return name, command, rest
 

@@ -9,7 +9,7 @@ import typer
 
 from gridray.cli.output import print_json, print_table, progress
 from gridray.demo import QUICK, DemoConfig, run_demo
-from gridray.evaluation.report import COLUMNS, summary
+from gridray.evaluation.columns import columns, summary
 
 
 def command(
@@ -30,13 +30,12 @@ def command(
         tables = {u: {p: summary(table) for p, table in policies.items()} for u, policies in result.tables.items()}
         print_json({"tables": tables, "verdict": result.verdict, "report": result.report, "bundles": result.bundles})
         return
-    headings = ["policy", *(heading for _, heading, _, _ in COLUMNS)]
     for utility, policies in result.tables.items():
+        shown = columns(policies.values())
         rows = []
         for policy, table in policies.items():
-            estimates = summary(table)
-            rows.append([policy, *(f"{estimates[n].mean * f:.{d}f}" for n, _, f, d in COLUMNS)])
-        print_table(f"{utility}: means over held-out days", headings, rows)
+            rows.append([policy, *(column.text(float(table[column.name].mean())) for column in shown)])
+        print_table(f"{utility}: means over held-out days", ["policy", *(c.heading for c in shown)], rows)
     for sentence in result.verdict:
         typer.echo(f"- {sentence}")
     typer.echo(f"\nReport: {result.report}")

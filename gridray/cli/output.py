@@ -47,7 +47,7 @@ def progress(description: str, total: float) -> Iterator[Advance]:
 
 def print_json(value: object) -> None:
     """Print one JSON document on standard output; NumPy numbers and arrays, paths and NaN (as null) are allowed."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -81,16 +81,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     """Reduce mappings, sequences, NumPy values and paths to what the JSON standard can say."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):

@@ -56,8 +56,8 @@ def command(  # noqa: PLR0917  # typer makes an option of every parameter
         print_json({"path": dataset.path, "card": asdict(dataset.card)})
         return
     print_table(f"Dataset '{out}'", ["", ""], dataset.card.summary())
-    costs = [[name, value] for name, value in dataset.card.costs.items()]
-    print_table("Costs, mean total per episode", ["cost", "mean"], costs)
+    headings = ["cost", "mean", "deviation", "5 %", "median", "95 %", "most"]
+    print_table("Costs, totals of an episode", headings, dataset.card.cost_table())
 
 
 def policy_or_bundle(name: str, task: Task) -> Policy:

@@ -9,6 +9,18 @@ import numpy as np
 from numba import njit
 
 from gridray.errors import ConfigError
+from gridray.physics.lanes import (
+    LANE,
+    empty_lanes,
+    empty_short_lanes,
+    fill,
+    load,
+    plus_product,
+    select,
+    square_root,
+    store,
+)
+from gridray.tasks.readings import load_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +29,8 @@ if TYPE_CHECKING:
 
     from gridray.physics.compiled import CompiledFeeder
 
-BLOCK = 64
-"""Environments whose magnitudes are held at once, so that turning rows into columns stays in cache."""
+TILE = 64
+"""Nodes whose magnitudes are turned from rows into columns at once, so that they stay in the first cache."""
 
 
 def nodes_by_bus(grid: CompiledFeeder, buses: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -61,26 +73,25 @@ def read_bus_voltages(
         depth: float64 [num_envs], written.
     """
     num_nodes, num_envs = len(row), v.shape[2]
-    magnitude = np.empty((num_nodes, BLOCK), dtype=np.float32)
-    lowest, highest, total = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    magnitude = empty_short_lanes(num_nodes)
+    parts = empty_lanes(2)
     low, high = band
-    for start in range(0, num_envs, BLOCK):
-        size = min(BLOCK, num_envs - start)
-        total[:] = 0.0
+    for start in range(0, num_envs, LANE):
+        size = min(LANE, num_envs - start)
+        total = fill(0.0)
         for bus in range(len(first) - 1):
-            lowest[:] = np.inf
-            highest[:] = 0.0
+            lowest, highest = fill(np.inf), fill(0.0)
             for k in range(first[bus], first[bus + 1]):
-                n = row[k]
-                for e in range(size):
-                    re, im = v[n, 0, start + e], v[n, 1, start + e]
-                    m = np.sqrt(re * re + im * im)
-                    magnitude[k, e] = m
-                    lowest[e] = min(lowest[e], m)
-                    highest[e] = max(highest[e], m)
+                load_columns(v[row[k]], start, size, parts)
+                re, im = load(parts, 0), load(parts, 1)
+                m = square_root(plus_product(re * re, im, im))
+                store(magnitude, k, m)
+                lowest, highest = select(lowest > m, m, lowest), select(m > highest, m, highest)
+            above, below = highest - high, low - lowest
+            total = total + select(above > 0.0, above, 0.0) + select(below > 0.0, below, 0.0)
+        store(parts, 0, total)
+        depth[start : start + size] = parts[0, :size]
+        for tile in range(0, num_nodes, TILE):
             for e in range(size):
-                total[e] += max(highest[e] - high, 0.0) + max(low - lowest[e], 0.0)
-        for e in range(size):
-            depth[start + e] = total[e]
-            for k in range(num_nodes):
-                observations[start + e, k] = magnitude[k, e]
+                for k in range(tile, min(tile + TILE, num_nodes)):
+                    observations[start + e, k] = magnitude[k, e]

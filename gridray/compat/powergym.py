@@ -12,12 +12,12 @@ from gridray.compat.bus_voltages import nodes_by_bus, read_bus_voltages
 from gridray.compat.powergym_data import STEPS_PER_DAY, SYSTEMS, read_system
 from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_step, tap_numbers
 from gridray.errors import ConfigError
-from gridray.physics.compiled import KW_PER_PU, compile_feeder
-from gridray.physics.loads import branch_currents, total_powers
-from gridray.physics.measure import source_power, voltages
+from gridray.physics.compiled import compile_feeder
+from gridray.physics.measure import power_balance, voltages
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
+from gridray.tasks.readings import generators_kw
 
 V_BAND_PU = (0.95, 1.05)
 NUM_TAPS, NUM_LEVELS = 33, 33
@@ -89,7 +89,6 @@ class PowerGym:
         self._row = grid.place[order]
         self._nominal = np.stack((grid.load_kw, grid.load_kvar))[:, :, None]
         self._num_capacitors, self._num_taps = len(grid.capacitor_names), len(grid.tap_names)
-        self._branches = _generator_branches(grid.network.branch_item - len(grid.load_names), len(grid.generator_names))
         pf = self._data.power_factor
         self._kvar_per_kw = (1.0 / pf if config.compat else np.tan(np.arccos(pf)))[:, None]
         self.observation_channels = self._observation_channels(tuple(grid.node_names[n] for n in order))
@@ -221,24 +220,8 @@ class PowerGym:
 
     def _powers(self, state: GridState) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return losses and source power [E] and the batteries' discharge [num_batteries, E], all kW."""
-        grid, net = self.grid, self.grid.network
-        capacitors = -grid.capacitor_kvar[:, None] * state.capacitor_states
-        p = np.concatenate((state.items_kw, np.zeros_like(capacitors))) / KW_PER_PU
-        q = np.concatenate((state.items_kvar, capacitors)) / KW_PER_PU
-        current = branch_currents(net, p, q, state.v)
-        drawn, in_capacitors = total_powers(net, current, state.v, len(state.items_kw))
-        terminal = state.v[grid.place[grid.source_node]]
-        at_source = np.zeros((grid.num_nodes, terminal.shape[2]), dtype=np.complex128)
-        at_source[grid.source_node] = terminal[:, 0] + 1j * terminal[:, 1]
-        source_kw = source_power(grid, at_source, state.source_pu).real
-        ends = self._branches
-        across = state.v[net.branch_from[ends]] - np.where(
-            net.branch_to[ends, None, None] >= 0, state.v[net.branch_to[ends]], 0.0
-        )
-        by_branch = across[:, 0] * current[ends].real + across[:, 1] * current[ends].imag
-        battery_kw = np.zeros((len(grid.generator_names), terminal.shape[2]))
-        np.add.at(battery_kw, net.branch_item[ends] - len(grid.load_names), -by_branch * KW_PER_PU)
-        return source_kw - (drawn + in_capacitors).real * KW_PER_PU, source_kw, battery_kw
+        balance = power_balance(self.grid, state)
+        return balance.losses.real, balance.source.real, -generators_kw(self.grid, state)
 
     def _observe(self, state: PowerGymState, battery_kw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fill a new array of observations and return the voltages' depth outside the band, pu, [E]."""
@@ -288,8 +271,3 @@ class PowerGym:
                 for name in grid.generator_names
             ),
         )
-
-
-def _generator_branches(item: NDArray[np.int64], num_generators: int) -> NDArray[np.int64]:
-    """Return the load branches that belong to generators; item counts from the first generator."""
-    return np.flatnonzero((item >= 0) & (item < num_generators))

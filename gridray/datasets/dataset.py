@@ -13,15 +13,22 @@ import ray.data
 
 from gridray.datasets.card import DatasetCard, DatasetSource, Shard, read_card
 from gridray.datasets.partial import CARD, SHARDS, file_sha256, partial_folder, publish, write_shard
-from gridray.datasets.schema import COST_PREFIX, check_schema, make_table, to_arrays, transition_schema
+from gridray.datasets.schema import (
+    COST_PREFIX,
+    OPTIONAL_COLUMNS,
+    check_schema,
+    make_table,
+    to_arrays,
+    transition_schema,
+)
 from gridray.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
+SHARD_NAME = re.compile(r"([a-z]+=[A-Za-z0-9_.~%-]+/)*[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
 REMEDY = "copy the dataset again or record it anew"
 
 
@@ -45,7 +52,7 @@ class OfflineDataset:
         for name in names:
             if not SHARD_NAME.fullmatch(name):
                 raise DatasetError(f"'{path / CARD}' names the shard '{name}', which is no file name: {REMEDY}.")
-        present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+        present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
         if missing := sorted(set(names) - present):
             raise DatasetError(f"'{folder / missing[0]}' is missing: {REMEDY}.")
         if unknown := sorted(present - set(names)):
@@ -82,16 +89,33 @@ class OfflineDataset:
 
     def to_ray(self) -> ray.data.Dataset:
         """Return the rows as a Ray dataset; this needs a running Ray."""
-        return ray.data.read_parquet([str(file) for file in self.files])
+        # The folders' names are no columns: the card says the utility, the timestamps say the day.
+        return ray.data.read_parquet([str(file) for file in self.files], partitioning=None)
 
 
-def write_dataset(path: Path, parts: Iterable[Mapping[str, NDArray[Any]]], source: DatasetSource) -> OfflineDataset:
+def read_shard(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the columns of one shard of an open dataset.
+
+    Raises:
+        DatasetError: the file changed since the dataset was opened.
+    """
+    return to_arrays(_read(file, None))
+
+
+def write_dataset(
+    path: Path,
+    parts: Iterable[Mapping[str, NDArray[Any]]],
+    source: DatasetSource,
+    names: Iterator[str] | None = None,
+) -> OfflineDataset:
     """Write arrays as a dataset; there is nothing at `path` until all of it is on disk.
 
     Args:
         path: Directory to be made.
-        parts: Columns of each shard: all of `transition_schema`, and the same `cost_*` columns in every part.
+        parts: Columns of each shard: all of `transition_schema`, and the same `cost_*` and optional columns in every
+            part.
         source: What the card says about where they come from; its names give the sizes of obs and actions.
+        names: Path of each shard in the folder of shards; by default they are numbered.
 
     Raises:
         DatasetError: something is at `path`, or a part does not fit the schema.
@@ -101,8 +125,11 @@ def write_dataset(path: Path, parts: Iterable[Mapping[str, NDArray[Any]]], sourc
         for index, columns in enumerate(parts):
             if schema is None:
                 costs = [name.removeprefix(COST_PREFIX) for name in columns if name.startswith(COST_PREFIX)]
-                schema = transition_schema(len(source.observation_names), len(source.action_names), costs)
-            finished.append(write_shard(folder, index, make_table(columns, schema, where=f"part {index}")))
+                more = [name for name in OPTIONAL_COLUMNS if name in columns]
+                schema = transition_schema(len(source.observation_names), len(source.action_names), costs, more)
+            table = make_table(columns, schema, where=f"part {index}")
+            name = f"shard-{index:06d}.parquet" if names is None else next(names)
+            finished.append(write_shard(folder, name, table))
         publish(folder, path, source, finished)
     return OfflineDataset.open(path)
 

@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gridray.config import parse_config
 from gridray.datasets.card import DatasetCard, DatasetSource, Shard, make_card
-from gridray.datasets.schema import COST_PREFIX
+from gridray.datasets.schema import COST_PREFIX, TENSOR_COLUMNS
 from gridray.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -34,10 +36,14 @@ PREFIX = ".partial-"
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedShard:
-    """A shard that is whole on disk, and the totals of its episodes (lists are as long as `episodes`)."""
+    """A shard that is whole on disk, and the totals of its episodes (lists are as long as `episodes`).
+
+    are_done: whether the shard has the episode's last row.
+    """
 
     shard: Shard
     episodes: tuple[str, ...]
+    are_done: tuple[bool, ...]
     returns: tuple[float, ...]
     costs: dict[str, tuple[float, ...]]
 
@@ -80,31 +86,47 @@ def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
-def write_shard(folder: Path, index: int, table: pa.Table) -> FinishedShard:
-    """Write one shard, and its sidecar once the shard is on disk: what has a sidecar is whole."""
-    name = f"shard-{index:06d}.parquet"
+def write_shard(folder: Path, name: str, table: pa.Table) -> FinishedShard:
+    """Write the shard `name` (a path in the folder of shards), and then its sidecar: what has a sidecar is whole."""
     file = folder / SHARDS / name
-    with file.open("wb") as stream:
-        pq.write_table(table, stream, compression="zstd", use_dictionary=["eps_id"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f"{file.name}.new")
+    with aside.open("wb") as stream:
+        # Statistics of tensors' elements would say nothing; those of the rest let readers skip files.
+        scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
+        pq.write_table(table, stream, compression="zstd", use_dictionary=["eps_id"], write_statistics=scalars)
         stream.flush()
         os.fsync(stream.fileno())
+    aside.rename(file)
     shard = Shard(file=name, rows=table.num_rows, bytes=file.stat().st_size, sha256=file_sha256(file))
     finished = _with_totals(shard, table)
-    write_file(folder / SIDECARS / f"{name}.json", json.dumps(asdict(finished)) + "\n")
+    # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
+    _sidecar(folder, name).write_text(json.dumps(asdict(finished)) + "\n", encoding="utf-8")
     return finished
 
 
-def finished_shard(folder: Path, index: int) -> FinishedShard | None:
+def finished_shard(folder: Path, name: str) -> FinishedShard | None:
     """Return a shard that an earlier run finished, or None if there is none or it is damaged."""
-    name = f"shard-{index:06d}.parquet"
-    sidecar, file = folder / SIDECARS / f"{name}.json", folder / SHARDS / name
     try:
-        finished = parse_config(FinishedShard, json.loads(sidecar.read_text(encoding="utf-8")), where=str(sidecar))
-        is_whole = file_sha256(file) == finished.shard.sha256
-    except (OSError, ValueError, ConfigError):
+        finished = read_sidecar(folder, name)
+        is_whole = file_sha256(folder / SHARDS / name) == finished.shard.sha256
+    except (OSError, DatasetError):
         # Half-written by the run that was killed: the shard is made again.
         return None
     return finished if is_whole else None
+
+
+def read_sidecar(folder: Path, name: str) -> FinishedShard:
+    """Return what the sidecar of a shard says.
+
+    Raises:
+        DatasetError: there is no whole sidecar.
+    """
+    sidecar = _sidecar(folder, name)
+    try:
+        return parse_config(FinishedShard, json.loads(sidecar.read_text(encoding="utf-8")), where=str(sidecar))
+    except (OSError, ValueError, ConfigError) as error:
+        raise DatasetError(f"Shard '{name}' is missing: record again to complete the dataset.") from error
 
 
 def publish(folder: Path, path: Path, source: DatasetSource, finished: Iterable[FinishedShard]) -> DatasetCard:
@@ -113,26 +135,65 @@ def publish(folder: Path, path: Path, source: DatasetSource, finished: Iterable[
     Raises:
         DatasetError: there is not a single transition.
     """
-    shards = list(finished)
-    returns = _sums(shards, [shard.returns for shard in shards])
-    if not returns:
+    totals = EpisodeTotals()
+    shards = []
+    for shard in finished:
+        shards.append(shard.shard)
+        totals.add(shard)
+    totals.end()
+    if not totals.returns:
         raise DatasetError(f"Dataset '{path}' has no transition: record at least one episode.")
-    names = sorted({name for shard in shards for name in shard.costs})
-    costs = {name: list(_sums(shards, [shard.costs[name] for shard in shards]).values()) for name in names}
-    card = make_card(source, [shard.shard for shard in shards], list(returns.values()), costs)
+    card = make_card(source, shards, totals.returns, totals.costs)
     write_file(folder / CARD, card.to_json())
     write_file(folder / README, card.to_markdown())
     (folder / IDENTITY).unlink()
     shutil.rmtree(folder / SIDECARS)
-    known = {shard.shard.file for shard in shards}
-    for file in (folder / SHARDS).iterdir():
-        if file.name not in known:
+    known = {folder / SHARDS / shard.file for shard in shards}
+    for file in sorted((folder / SHARDS).rglob("*"), reverse=True):
+        if file.is_dir():
+            _sync_directory(file)
+        elif file not in known:
             file.unlink()
     for directory in (folder / SHARDS, folder):
         _sync_directory(directory)
     folder.rename(path)
     _sync_directory(path.parent)
     return card
+
+
+class EpisodeTotals:
+    """Returns and costs of whole episodes, added up shard by shard; an episode may go on in the next shards.
+
+    returns, costs: numbers by episode, 8 bytes each, so that a hundred million transitions take megabytes.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.returns: array[float] = array("d")
+        self.costs: dict[str, array[float]] = {}
+        self._open: dict[str, tuple[float, dict[str, float]]] = {}
+
+    def add(self, finished: FinishedShard) -> None:
+        """Add a shard."""
+        for row, (episode, is_done) in enumerate(zip(finished.episodes, finished.are_done, strict=True)):
+            total, costs = self._open.pop(episode, (0.0, {}))
+            total += finished.returns[row]
+            costs = {name: costs.get(name, 0.0) + values[row] for name, values in finished.costs.items()}
+            if is_done:
+                self._close(total, costs)
+            else:
+                self._open[episode] = total, costs
+
+    def end(self) -> None:
+        """Count episodes without a last row."""
+        for total, costs in self._open.values():
+            self._close(total, costs)
+        self._open.clear()
+
+    def _close(self, total: float, costs: dict[str, float]) -> None:
+        self.returns.append(total)
+        for name, value in costs.items():
+            self.costs.setdefault(name, array("d")).append(value)
 
 
 def file_sha256(file: Path) -> str:
@@ -153,6 +214,7 @@ def write_file(file: Path, text: str) -> None:
 
 def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
     episodes, rows = np.unique(table.column("eps_id").to_numpy(), return_inverse=True)
+    ends = np.logical_or(*(table.column(name).to_numpy() for name in ("terminateds", "truncateds")))
     totals = {
         name: tuple(np.bincount(rows, weights=table.column(name).to_numpy(), minlength=len(episodes)).tolist())
         for name in table.column_names
@@ -162,18 +224,14 @@ def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
     return FinishedShard(
         shard=shard,
         episodes=tuple(episodes.tolist()),
+        are_done=tuple((np.bincount(rows, weights=ends, minlength=len(episodes)) > 0.0).tolist()),
         returns=returns,
         costs={name.removeprefix(COST_PREFIX): total for name, total in totals.items()},
     )
 
 
-def _sums(shards: list[FinishedShard], values: list[tuple[float, ...]]) -> dict[str, float]:
-    """Add up values by episode: an episode may lie in more than one shard."""
-    sums: dict[str, float] = {}
-    for shard, row in zip(shards, values, strict=True):
-        for episode, value in zip(shard.episodes, row, strict=True):
-            sums[episode] = sums.get(episode, 0.0) + value
-    return sums
+def _sidecar(folder: Path, name: str) -> Path:
+    return folder / SIDECARS / f"{quote(name, safe='')}.json"
 
 
 def _empty(folder: Path) -> None:

@@ -16,10 +16,28 @@ if TYPE_CHECKING:
 
 COST_PREFIX = "cost_"
 TENSOR_COLUMNS = ("obs", "actions", "new_obs")
+TIMESTAMP = pa.timestamp("ms", tz="UTC")
+OPTIONAL_COLUMNS = {
+    "timestamp": TIMESTAMP,
+    "action_logp": pa.float32(),
+    "policy_index": pa.int16(),
+    "actions_inferred": pa.bool_(),
+}
+"""Beginning of the interval; log-probability of the action under the behaviour policy (see `behaviour`); which of the
+card's policies acted; whether an action was read off the devices' states because nobody had logged it."""
 
 
-def transition_schema(observation_size: int, action_size: int, cost_names: Iterable[str] = ()) -> pa.Schema:
-    """Return the schema of one transition per row; `cost_names` come without the prefix `cost_`."""
+def transition_schema(
+    observation_size: int, action_size: int, cost_names: Iterable[str] = (), optional: Iterable[str] = ()
+) -> pa.Schema:
+    """Return the schema of one transition per row.
+
+    Args:
+        observation_size: length of obs and new_obs.
+        action_size: length of actions.
+        cost_names: without the prefix `cost_`.
+        optional: which of OPTIONAL_COLUMNS there are.
+    """
     observation = pa.fixed_shape_tensor(pa.float32(), (observation_size,))
     columns = {
         "eps_id": pa.string(),
@@ -31,8 +49,9 @@ def transition_schema(observation_size: int, action_size: int, cost_names: Itera
         "terminateds": pa.bool_(),
         "truncateds": pa.bool_(),
     }
+    more = {name: OPTIONAL_COLUMNS[name] for name in optional}
     costs = {f"{COST_PREFIX}{name}": pa.float32() for name in cost_names}
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in (columns | costs).items()])
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in (columns | more | costs).items()])
 
 
 def check_schema(schema: pa.Schema, observation_size: int, action_size: int, *, where: str) -> None:
@@ -44,8 +63,9 @@ def check_schema(schema: pa.Schema, observation_size: int, action_size: int, *, 
     Raises:
         DatasetError: lists every missing or wrong column.
     """
-    expected = transition_schema(observation_size, action_size)
-    problems = [f"column '{name}' is missing" for name in expected.names if name not in schema.names]
+    required = transition_schema(observation_size, action_size)
+    expected = transition_schema(observation_size, action_size, optional=OPTIONAL_COLUMNS)
+    problems = [f"column '{name}' is missing" for name in required.names if name not in schema.names]
     problems += [f"column '{name}' is there twice" for name in set(schema.names) if schema.names.count(name) > 1]
     for field in schema:
         if field.name in expected.names:
@@ -82,7 +102,7 @@ def make_table(columns: Mapping[str, NDArray[Any]], schema: pa.Schema, *, where:
 
 
 def to_arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
-    """Return the columns of a table as arrays; tensors are [num_rows, size]."""
+    """Return the columns of a table as arrays; tensors are [num_rows, size], timestamps datetime64[ms] in UTC."""
     return {name: _array(table.column(name)) for name in table.column_names}
 
 
@@ -91,9 +111,11 @@ def _column(field: pa.Field, values: NDArray[Any], num_rows: int, where: str) ->
     shape = (num_rows, *field.type.shape) if is_tensor else (num_rows,)
     if values.shape != shape:
         raise DatasetError(f"{where}: column '{field.name}' has shape {values.shape}: give {shape}.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise DatasetError(f"{where}: column '{field.name}', row {row} is not finite: leave such transitions out.")
+    if values.dtype.kind in "fM":
+        is_bad = np.isnat(values) if values.dtype.kind == "M" else ~np.isfinite(values)
+        if is_bad.any():
+            row = int(np.argwhere(is_bad)[0][0])
+            raise DatasetError(f"{where}: column '{field.name}', row {row} is not finite: leave such transitions out.")
     if is_tensor:
         rows = np.ascontiguousarray(values, dtype=np.float32)
         # An empty tensor array has no strides to read the shape from.

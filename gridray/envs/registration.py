@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
+from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.tasks.registry import make_task
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENV_IDS = {
-    f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")
+    **{f"gridray/VoltVar-{feeder}-v0": ("volt_var", {"feeder": feeder}) for feeder in ("ieee13", "ieee34", "ieee123")},
+    "gridray/Storage-ieee13-v0": ("storage", {"feeder": "ieee13"}),
+    "gridray/EvCharging-ieee13-v0": ("ev_charging", {"feeder": "ieee13"}),
+    "gridray/Curtailment-ieee13-v0": ("curtailment", {"feeder": "ieee13"}),
+    "gridray/Reconfiguration-ieee123-v0": ("reconfiguration", {"feeder": "ieee123"}),
 }
 """Registered id -> (task, configuration)."""
 
@@ -22,6 +27,17 @@ ENV_IDS = {
 def make_env(task: str, **config: Any) -> GridEnv:
     """Return a single environment of the named task."""
     return GridEnv(make_task(task, config))
+
+
+def make_parallel_env(
+    task: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    agents: Literal["device", "zone"] = "device",
+    num_zones: int | None = None,
+) -> GridParallelEnv:
+    """Return a PettingZoo parallel environment of the named task, with an agent per device or per zone."""
+    return GridParallelEnv(make_task(task, config), agents=agents, num_zones=num_zones)
 
 
 def make_vector_env(

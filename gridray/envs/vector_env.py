@@ -57,7 +57,10 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start a day in every environment; options={"days": int [num_envs]} names the days."""
+        """Start a day in every environment.
+
+        options: {"days": int [num_envs]} names the days; {"seeds": uint64 [num_envs]} of their random numbers.
+        """
         if isinstance(seed, list):
             seed = seed[0]
         if seed is not None:
@@ -72,7 +75,13 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(
                 f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment."
             )
-        self.task.reset(self._state, rows, days, self._draw_seeds(rows))
+        seeds = (options or {}).get("seeds")
+        seeds = self._draw_seeds(rows) if seeds is None else np.asarray(seeds, dtype=np.uint64)
+        if seeds.shape != (self.num_envs,):
+            raise ConfigError(
+                f"options['seeds'] has shape {seeds.shape}: give ({self.num_envs},), one per environment."
+            )
+        self.task.reset(self._state, rows, days, seeds)
         self._is_done[:] = False
         return self._observe(), {"day": days}
 
@@ -86,12 +95,14 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         if was_done.any():
             rows = np.flatnonzero(was_done)
             self.task.reset(self._state, rows, self._draw_days(rows), self._draw_seeds(rows))
-        infos: dict[str, Any] = {f"cost_{name}": np.where(was_done, 0.0, cost) for name, cost in result.costs.items()}
-        infos |= {name: np.where(was_done, 0.0, value) for name, value in result.indicators.items()}
+        infos: dict[str, Any] = {f"cost_{name}": cost for name, cost in result.costs.items()} | result.indicators
+        rewards = result.rewards
+        if was_done.any():
+            infos = {name: np.where(was_done, 0.0, value) for name, value in infos.items()}
+            rewards = np.where(was_done, 0.0, rewards)
         infos["day"] = self._state.day.copy()
         truncated = ~was_done & (self._state.t >= self.task.num_steps)
         self._is_done = truncated
-        rewards = np.where(was_done, 0.0, result.rewards)
         return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
 
     def _observe(self) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,28 +14,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray  # noqa: TC002  # NamedTuple fields
 
+from gridray.evaluation.columns import Column, columns
 from gridray.evaluation.rollout import EpisodeTable
+from gridray.evaluation.scores import Score
 from gridray.evaluation.statistics import Estimate, mean_interval
 from gridray.evaluation.template import PAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
 """Okabe and Ito's palette, told apart by colour-blind readers too."""
-COLUMNS = (
-    ("returns", "return", 1.0, 2),
-    ("violation_share", "node-steps in violation, %", 100.0, 3),
-    ("violation_depth_pu", "deepest violation, mean, %", 100.0, 3),
-    ("violation_hours", "violation, h/day", 1.0, 2),
-    ("longest_violation_hours", "longest run, h", 1.0, 2),
-    ("losses_kwh", "losses, kWh/day", 1.0, 0),
-    ("tap_operations", "tap steps/day", 1.0, 1),
-    ("capacitor_operations", "capacitor operations/day", 1.0, 2),
-    ("curtailed_kwh", "curtailed, kWh/day", 1.0, 1),
-    ("unconverged_share", "steps without a power-flow solution, %", 100.0, 2),
-)
-"""Indicator, heading, factor and decimals of the tables."""
 
 
 class VoltageProfile(NamedTuple):
@@ -52,7 +42,8 @@ class ReportData:
     """What the page shows.
 
     verdict: sentences; tables: utility -> policy -> episodes; curves: utility -> label -> (updates, return) points;
-    profiles: one or more moments; facts: what a reader needs to do it again.
+    profiles: one or more moments; facts: what a reader needs to do it again; scores: utility -> policy -> place between
+    floor and ceiling; notes: what the scores mean.
     """
 
     title: str
@@ -61,11 +52,8 @@ class ReportData:
     curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
     profiles: Sequence[VoltageProfile]
     facts: Mapping[str, str]
-
-
-def summary(table: EpisodeTable) -> dict[str, Estimate]:
-    """Return the mean and 95 % interval of each indicator over the days."""
-    return {name: mean_interval(getattr(table, name)) for name, *_ in COLUMNS}
+    scores: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def write_report(folder: Path, data: ReportData) -> Path:
@@ -74,8 +62,8 @@ def write_report(folder: Path, data: ReportData) -> Path:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
     html = page.render(
         data=data,
-        headings=[heading for _, heading, _, _ in COLUMNS],
-        rows={utility: _rows(policies) for utility, policies in data.tables.items()},
+        tables={utility: _rows(policies) for utility, policies in data.tables.items()},
+        scores={utility: _score_rows(scores) for utility, scores in data.scores.items()},
         plots=_plots(data),
     )
     target = folder / "index.html"
@@ -85,25 +73,75 @@ def write_report(folder: Path, data: ReportData) -> Path:
     return target
 
 
-def _rows(policies: Mapping[str, EpisodeTable]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _rows(policies: Mapping[str, EpisodeTable]) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
+    """Return headings, and the cells of each policy: mean and interval."""
+    shown = columns(policies.values())
     rows = []
     for policy, table in policies.items():
-        cells = []
-        estimates = summary(table)
-        for name, _, factor, decimals in COLUMNS:
-            e = estimates[name]
-            interval = f"{e.low * factor:.{decimals}f} to {e.high * factor:.{decimals}f}"
-            cells.append((f"{e.mean * factor:.{decimals}f}", interval))
-        rows.append((policy, cells))
+        estimates = {column.name: mean_interval(table[column.name]) for column in shown}
+        rows.append((policy, [_cell(estimates[column.name], column) for column in shown]))
+    return [column.heading for column in shown], rows
+
+
+def _score_rows(scores: Mapping[str, Score]) -> list[tuple[str, list[tuple[str, str]]]]:
+    shown = (
+        Column("normalised", "", 1.0, 1),
+        Column("gap_share", "", 100.0, 1),
+        Column("returns_mean", "", 1.0, 2),
+        Column("returns_iqm", "", 1.0, 2),
+        Column("improvement", "", 100.0, 0),
+    )
+    rows = []
+    for policy, score in scores.items():
+        cells = [_cell(getattr(score, column.name), column) for column in shown]
+        rows.append((policy, [*cells, (f"{score.worst:.2f}", f"day {score.worst_day}")]))
     return rows
+
+
+def _cell(e: Estimate, column: Column) -> tuple[str, str]:
+    if not np.isfinite(e.mean):
+        return "-", "no gap"
+    return column.text(e.mean), f"{column.text(e.low)} to {column.text(e.high)}"
 
 
 def _plots(data: ReportData) -> list[tuple[str, str]]:
     plots = [(f"Voltage along the feeder: {p.title}", _profile_plot(p)) for p in data.profiles]
+    if data.scores:
+        plots.append(("Scores: 0 is random, 100 the ceiling", _score_plot(data.scores)))
+        plots.append(("Return of each day, worst first", _day_plot(data.tables)))
     if data.curves:
         plots.append(("Learning: return on held-out days", _curve_plot(data.curves)))
-    plots.append(("Voltage violations against wear", _trade_off_plot(data.tables)))
+    if all("tap_operations" in table.names for policies in data.tables.values() for table in policies.values()):
+        plots.append(("Voltage violations against wear", _trade_off_plot(data.tables)))
     return plots
+
+
+def _score_plot(scores: Mapping[str, Mapping[str, Score]]) -> str:
+    figure = Figure(figsize=(7.0, 0.6 + 0.42 * sum(map(len, scores.values()))), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(scores), 1, sharex=True))
+    for ax, (utility, policies) in zip(axes, scores.items(), strict=True):
+        names = sorted(policies, key=lambda name: policies[name].normalised.mean)
+        for row, name in enumerate(names):
+            e = policies[name].normalised
+            if np.isfinite(e.mean):
+                ax.plot([e.low, e.high], [row, row], color=COLOURS[0], lw=6, alpha=0.35, solid_capstyle="butt")
+                ax.plot([e.mean], [row], "o", color=COLOURS[0])
+        ax.set(title=utility, yticks=range(len(names)), yticklabels=names)
+        ax.axvline(100.0, color=COLOURS[1], ls="--", lw=1.0)
+    axes[-1].set_xlabel("normalised score")
+    return _svg(figure)
+
+
+def _day_plot(tables: Mapping[str, Mapping[str, EpisodeTable]]) -> str:
+    figure = Figure(figsize=(max(4.2 * len(tables), 6.0), 3.4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(tables)))
+    for ax, (utility, policies) in zip(axes, tables.items(), strict=True):
+        for (policy, table), colour in zip(policies.items(), COLOURS, strict=False):
+            ax.plot(np.arange(1, len(table.day) + 1), np.sort(table.returns), color=colour, lw=1.6, label=policy)
+        ax.set(title=utility, xlabel="days, worst first")
+        ax.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("return of the day")
+    return _svg(figure)
 
 
 def _profile_plot(profile: VoltageProfile) -> str:
@@ -149,7 +187,7 @@ def _trade_off_plot(tables: Mapping[str, Mapping[str, EpisodeTable]]) -> str:
     for ax, (utility, policies) in zip(axes, tables.items(), strict=True):
         shown = {policy: table for policy, table in policies.items() if policy != "random"}
         for (policy, table), colour in zip(shown.items(), COLOURS, strict=False):
-            x, y = mean_interval(table.tap_operations), mean_interval(table.violation_share * 100.0)
+            x, y = mean_interval(table["tap_operations"]), mean_interval(table["violation_share"] * 100.0)
             ax.errorbar(
                 x.mean,
                 y.mean,

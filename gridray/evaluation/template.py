@@ -33,7 +33,20 @@ dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 {% for title, svg in plots %}
 <section><h2>{{ title }}</h2><div class="wide">{{ svg | safe }}</div></section>
 {% endfor %}
-{% for utility, policies in rows.items() %}
+{% for utility, policies in scores.items() %}
+<section><h2>{{ utility }}: scores</h2><div class="wide"><table>
+<thead><tr><th>policy</th><th>normalised score</th><th>share of the gap between utility controls and ceiling, %</th>
+<th>return</th><th>return, interquartile mean</th><th>days above utility controls, %</th><th>worst day</th></tr></thead>
+<tbody>
+{% for policy, cells in policies %}
+<tr><td>{{ policy }}</td>
+{% for mean, interval in cells %}<td>{{ mean }}<small>{{ interval }}</small></td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% for note in data.notes %}<p><small>{{ note }}</small></p>{% endfor %}
+</section>
+{% endfor %}
+{% for utility, (headings, policies) in tables.items() %}
 <section><h2>{{ utility }}: held-out days</h2><div class="wide"><table>
 <thead><tr><th>policy</th>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -47,7 +60,8 @@ dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 {% for name, text in data.facts.items() %}
 <dt>{{ name }}</dt><dd>{{ text }}</dd>
 {% endfor %}
-</dl><p><small>Means over days with 95 % bootstrap intervals. A violation is a node outside 0.95 to 1.05 pu
+</dl><p><small>Means over days with 95 % bootstrap intervals. A violation, where not named otherwise,
+is a node outside 0.95 to 1.05 pu
 (ANSI C84.1 range A).</small></p></section>
 </main></body></html>
 """

@@ -23,8 +23,8 @@ def verdict(tables: Mapping[str, Mapping[str, EpisodeTable]], *, ours: str, toda
     sentences = []
     for utility, policies in tables.items():
         mine, theirs = policies[ours], policies[today]
-        share = paired_difference(mine.violation_share * 100.0, theirs.violation_share * 100.0)
-        taps = paired_difference(mine.tap_operations, theirs.tap_operations)
+        share = paired_difference(mine["violation_share"] * 100.0, theirs["violation_share"] * 100.0)
+        taps = paired_difference(mine["tap_operations"], theirs["tap_operations"])
         sentences.append(
             f"{utility}: against {today}, {ours} {_change(share, 'voltage violations', '% of node-steps', 3)} "
             f"and {_change(taps, 'tap steps', 'a day', 1)}."
@@ -44,10 +44,10 @@ def verdict(tables: Mapping[str, Mapping[str, EpisodeTable]], *, ours: str, toda
 
 def _rival(utility: str, ours: str, mine: EpisodeTable, name: str, table: EpisodeTable) -> str:
     """Say where a policy trained on one utility has clearly fewer violations, and what that costs; else nothing."""
-    share = paired_difference(table.violation_share * 100.0, mine.violation_share * 100.0)
+    share = paired_difference(table["violation_share"] * 100.0, mine["violation_share"] * 100.0)
     if share.high >= 0.0:
         return ""
-    taps = paired_difference(table.tap_operations, mine.tap_operations)
+    taps = paired_difference(table["tap_operations"], mine["tap_operations"])
     if taps.low > 0.0:
         price = f"at the price of {taps.mean:+.1f} tap steps a day ({taps.low:+.1f} to {taps.high:+.1f})"
         return f"{utility}: {name} has fewer violations than {ours} ({share.mean:+.3f} % of node-steps), {price}."

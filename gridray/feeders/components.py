@@ -44,7 +44,10 @@ class LineCode:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Line, cable or switch; `phases` in the order of the line code's matrices, `to_phases` those at the far end."""
+    """Line, cable or switch; `phases` in the order of the line code's matrices, `to_phases` those at the far end.
+
+    rating_a: current that each conductor may carry for long, None if not known.
+    """
 
     name: str
     from_bus: str
@@ -55,6 +58,7 @@ class Line:
     to_phases: tuple[int, ...] | None = None
     is_switch: bool = False
     is_open: bool = False
+    rating_a: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

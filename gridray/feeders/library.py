@@ -167,6 +167,7 @@ class _CodeRow(_Row):
     r: Triangle
     x: Triangle
     b: Triangle
+    rating_a: Positive | None = None
 
 
 class _LineRow(_Row):
@@ -284,6 +285,7 @@ def _feeder(file: _File) -> Feeder:
                 length_km=row.length_ft * KM_PER_FOOT,
                 is_switch=row.switch,
                 is_open=row.open,
+                rating_a=file.line_codes[row.code].rating_a if row.code in file.line_codes else None,
             )
             for row in file.lines
         ),

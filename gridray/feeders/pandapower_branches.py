@@ -101,6 +101,7 @@ def _add_line(line: Element, open_ends: set[tuple[str, int, str]], branches: Bra
     ends = [line.bus("from_bus"), line.bus("to_bus")]
     is_open = [("l", line.index, bus) in open_ends for bus in ends]
     in_service = line.flag("in_service", default=True) and not all(is_open)
+    rating_ka = line.number("max_i_ka", 0.0) * line.number("df", 1.0) * parallel
     g = line.number("g_us_per_km", 0.0) * 1e-6 * length_km * parallel / 2.0
     for end, bus in enumerate(ends):
         if is_open[end] and in_service:
@@ -118,6 +119,7 @@ def _add_line(line: Element, open_ends: set[tuple[str, int, str]], branches: Bra
             length_km=length_km,
             is_switch=is_switch or not in_service,
             is_open=not in_service,
+            rating_a=1e3 * rating_ka or None,
         )
     )
 

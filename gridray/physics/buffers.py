@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class _Lease:
 
 def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return an array, not initialised, that begins at a cache line."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     raw = np.empty(size + ALIGNMENT) if size < SMALLEST else np.asarray(_Lease(_block(size + ALIGNMENT)))
     skip = (-(raw.ctypes.data // 8)) % ALIGNMENT
     return raw[skip : skip + size].reshape(shape)

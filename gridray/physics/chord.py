@@ -37,7 +37,7 @@ LARGE = 100_000
 """Voltages of a batch that are too many for a core's cache, which they then leave to the work."""
 LEAST_RELAXATION, MOST_RELAXATION = 0.5, 2.0
 """Bounds of the share of a change that an iteration moves by."""
-PATIENCE = 15
+PATIENCE = 25
 """Iterations after which an environment whose correction grows is left to Newton's method."""
 
 

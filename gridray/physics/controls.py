@@ -61,8 +61,9 @@ def steps_into_band(
 def _limited(
     sensing: Sensing, missing: NDArray[np.float64], size: NDArray[np.float64], steps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Move only outside the band and within the regulator's range."""
-    is_outside = np.abs(missing) > sensing.band_v[:, None] / 2.0
+    """Move only outside the band and within the regulator's range; a control without voltage has no supply itself."""
+    is_live = missing < sensing.vreg_v[:, None]
+    is_outside = is_live & (np.abs(missing) > sensing.band_v[:, None] / 2.0)
     moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), -MAX_STEP, MAX_STEP)
     changes: NDArray[np.float64] = moved - steps
     return changes
@@ -85,7 +86,8 @@ def settle(
         steps = np.rint((part.taps - 1.0) / TAP_STEP)
         taps = tap_changes(grid.sensing, control_voltages(grid, part, v), steps)
         banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
-        is_moving = taps.any(axis=0) | banks.any(axis=0)
+        # What has no solution shows the controls nothing to act on.
+        is_moving = (taps.any(axis=0) | banks.any(axis=0)) & part.converged
         if not is_moving.any():
             return state
         tap_delay = np.where(taps != 0.0, grid.sensing.delay_s[:, None], np.inf)

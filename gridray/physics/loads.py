@@ -151,29 +151,6 @@ def branch_currents(
     return current
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def total_powers(
-    net: Network,
-    current: NDArray[np.complex128],
-    v: NDArray[np.float64],
-    num_items: int,
-) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Return the power drawn by the first items and by the rest (capacitors), pu, complex128 [E] each.
-
-    Summed in the same order whatever the number of environments.
-    """
-    items, rest = np.zeros(v.shape[2], dtype=np.complex128), np.zeros(v.shape[2], dtype=np.complex128)
-    for m in range(net.branch_from.size):
-        i, j = net.branch_from[m], net.branch_to[m]
-        total = items if net.branch_item[m] < num_items else rest
-        for e in range(v.shape[2]):
-            across = complex(v[i, 0, e], v[i, 1, e])
-            if j >= 0:
-                across -= complex(v[j, 0, e], v[j, 1, e])
-            total[e] += across * current[m, e].conjugate()
-    return items, rest
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def drawn_powers(
     net: Network,
@@ -183,7 +160,7 @@ def drawn_powers(
 ) -> NDArray[np.complex128]:
     """Return the power drawn by loads and generators, and by capacitors, complex128 [2, E], in units of the items'.
 
-    As `branch_currents` and `total_powers` one after the other, a lane of environments at a time.
+    Voltage times the conjugate of `branch_currents`, a lane of environments at a time.
 
     Args:
         net: the feeder.

@@ -88,13 +88,6 @@ def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     return result
 
 
-def magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
-    """Return voltage magnitudes, pu, float64 [num_nodes, E], in the order of node_names."""
-    result = np.empty((grid.num_nodes, state.v.shape[2]))
-    _magnitudes(state.v, grid.place, result)
-    return result
-
-
 def source_power(
     grid: CompiledFeeder, v: NDArray[np.complex128], source_pu: NDArray[np.float64]
 ) -> NDArray[np.complex128]:
@@ -174,12 +167,3 @@ def _read_magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude
             for e in range(first, min(first + BLOCK, v.shape[2])):
                 re, im = v[row, 0, e], v[row, 1, e]
                 magnitude[e, k] = np.sqrt(re * re + im * im)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
-    """Write magnitudes of voltages [N, 2, E] in the order of the nodes, pu, [N, E]."""
-    for k in range(place.size):
-        re, im, to = v[place[k], 0], v[place[k], 1], magnitude[k]
-        for e in range(to.size):
-            to[e] = np.sqrt(re[e] * re[e] + im[e] * im[e])

@@ -85,7 +85,10 @@ def solve(  # noqa: PLR0913
             raise ConfigError(f"{name} has {len(array)} rows but another array has {num_envs}: give both the same.")
     if not (arrays["taps"] > 0.0).all():
         raise ConfigError(f"taps has {arrays['taps'].min()}: a tap is a ratio above 0, such as 1.00625.")
-    by_item = {name: np.broadcast_to(array, (num_envs, array.shape[1])).T for name, array in arrays.items()}
+    by_item = {
+        name: (array if len(array) == num_envs else np.broadcast_to(array, (num_envs, array.shape[1]))).T
+        for name, array in arrays.items()
+    }
     state = GridState(
         items_kw=_drawn(by_item["load_kw"], by_item["generator_kw"]),
         items_kvar=_drawn(by_item["load_kvar"], by_item["generator_kvar"]),

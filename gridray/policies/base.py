@@ -1,8 +1,8 @@
-"""What every controller is: utility controls, droop, random, trained."""
+"""What every controller is: utility controls, droop, random, trained; and what only a reference may be."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,4 +16,15 @@ class Policy(Protocol):
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Return actions in [-1, 1], float32 [num_envs, num_actions], for observations [num_envs, num_observations]."""
+        ...
+
+
+@runtime_checkable
+class TwinPolicy(Protocol):
+    """Controller that reads the twin's state itself and may step copies of it: a reference, never to be deployed."""
+
+    name: str
+
+    def act_on(self, state: Any, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return actions in [-1, 1], float32 [num_envs, num_actions], for a state of the task, which stays as it is."""
         ...

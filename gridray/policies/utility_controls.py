@@ -1,4 +1,4 @@
-"""What utilities do today: regulators and capacitors follow local controls, inverters give what they have."""
+"""What utilities do today: regulators and capacitors follow local controls, everything else runs as it likes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 
 from gridray.physics.controls import steps_into_band
+from gridray.policies.hold import unlimited
 from gridray.tasks.base import physical_observations, scaled_actions
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ CAPACITOR_ON_PU, CAPACITOR_OFF_PU = 0.975, 1.045
 
 
 class UtilityControls:
-    """Regulators with line-drop compensation, voltage-controlled capacitors, inverters at unity power factor."""
+    """Regulators with line-drop compensation, voltage-controlled capacitors, the rest as `Hold` leaves it.
+
+    Inverters give all there is at unity power factor, cars charge as they come, batteries rest, switches stay. Where a
+    task does not command regulators or capacitors, the twin runs their controls.
+    """
 
     name = "utility_controls"
 
@@ -33,10 +38,12 @@ class UtilityControls:
         self._taps = self._columns("regulator.", ".tap")
         self._control_v = self._columns("regulator.", ".control_v")
         self._is_above = regulators_above(task)
+        self._is_commanded = bool(self._taps)
         self._rank = np.array([int(row.sum()) for row in self._is_above], dtype=np.int64)
         self._capacitors = [
             (capacitor.name, [self._names.index(f"vmag_pu.{capacitor.bus}.{phase}") for phase in capacitor.phases])
             for capacitor in task.feeder.capacitors
+            if any(channel.name == f"capacitor.{capacitor.name}.state" for channel in task.action_channels)
         ]
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
@@ -46,6 +53,16 @@ class UtilityControls:
 
     def set_points(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return set-points by action name for physical observations [num_envs, num_observations]."""
+        values = {channel.name: np.full(len(seen), unlimited(channel)) for channel in self._actions}
+        if self._is_commanded:
+            values |= self._tap_changes(seen)
+        for name, columns in self._capacitors:
+            v = seen[:, columns].mean(axis=1)
+            state = np.where(v < CAPACITOR_ON_PU, 1.0, np.where(v > CAPACITOR_OFF_PU, 0.0, np.nan))
+            values[f"capacitor.{name}.state"] = state
+        return values
+
+    def _tap_changes(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         steps = np.rint(seen[:, self._taps]).T
         control_v = seen[:, self._control_v].T
         changes = np.zeros_like(steps)
@@ -54,17 +71,8 @@ class UtilityControls:
             expected = control_v + self._is_above @ changes * self._sensing.step_v[:, None]
             moved = steps_into_band(self._sensing, expected, steps)
             changes = np.where(self._rank[:, None] == rank, moved, changes)
-        values: dict[str, NDArray[np.float64]] = {}
-        for row, column in enumerate(self._taps):
-            values[self._names[column].removesuffix(".tap") + ".tap_change"] = changes[row]
-        for name, columns in self._capacitors:
-            v = seen[:, columns].mean(axis=1)
-            state = np.where(v < CAPACITOR_ON_PU, 1.0, np.where(v > CAPACITOR_OFF_PU, 0.0, np.nan))
-            values[f"capacitor.{name}.state"] = state
-        for channel in self._actions:
-            if channel.name.startswith("pv.") and channel.name.endswith(".kw"):
-                values[channel.name] = np.full(len(seen), channel.high)
-        return values
+        names = [self._names[column].removesuffix(".tap") for column in self._taps]
+        return {f"{name}.tap_change": changes[row] for row, name in enumerate(names)}
 
     def _columns(self, prefix: str, suffix: str) -> list[int]:
         return [i for i, name in enumerate(self._names) if name.startswith(prefix) and name.endswith(suffix)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from gridray.errors import ConfigError
+from gridray.tasks.scaling import action_ranges, decode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,16 +123,8 @@ def set_points(channels: Sequence[ActionChannel], actions: NDArray[np.floating])
     Returns:
         float64 [num_rows, num_channels] in the channels' units; a switch is 1 (close), 0 (open) or NaN (keep).
     """
-    if has_levels(channels):
-        return np.asarray(actions, dtype=np.float64)
-    clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
-    low = np.array([channel.low for channel in channels])
-    high = np.array([channel.high for channel in channels])
-    kinds = np.array([channel.kind for channel in channels])
-    values = low + (clipped + 1.0) / 2.0 * (high - low)
-    values = np.where(kinds == "integer", np.trunc(values), values)
-    switched = np.where(clipped > 1.0 / 3.0, 1.0, np.where(clipped < -1.0 / 3.0, 0.0, np.nan))
-    decoded: NDArray[np.float64] = np.where(kinds == "switch", switched, values)
+    has_levels(channels)
+    decoded: NDArray[np.float64] = decode_rows(action_ranges(channels), actions).T
     return decoded
 
 

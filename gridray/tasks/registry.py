@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from gridray.config import parse_config
 from gridray.errors import ConfigError
+from gridray.tasks.curtailment import Curtailment, CurtailmentConfig
+from gridray.tasks.ev_charging import EvCharging, EvChargingConfig
+from gridray.tasks.reconfiguration import Reconfiguration, ReconfigurationConfig
+from gridray.tasks.storage import Storage, StorageConfig
 from gridray.tasks.volt_var import VoltVar, VoltVarConfig
 
 if TYPE_CHECKING:
@@ -13,7 +17,13 @@ if TYPE_CHECKING:
 
     from gridray.tasks.base import Task
 
-TASKS: dict[str, tuple[type[Any], type[Any]]] = {VoltVar.name: (VoltVar, VoltVarConfig)}
+TASKS: dict[str, tuple[type[Any], type[Any]]] = {
+    Curtailment.name: (Curtailment, CurtailmentConfig),
+    EvCharging.name: (EvCharging, EvChargingConfig),
+    Reconfiguration.name: (Reconfiguration, ReconfigurationConfig),
+    Storage.name: (Storage, StorageConfig),
+    VoltVar.name: (VoltVar, VoltVarConfig),
+}
 """Task name -> (task class, its configuration class)."""
 
 

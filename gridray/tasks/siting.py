@@ -12,6 +12,8 @@ from gridray.errors import ConfigError
 from gridray.feeders.components import Generator
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gridray.feeders.feeder import Feeder
 
 INVERTER_OVERSIZE = 1.1
@@ -62,6 +64,41 @@ def site_inverters(
         tuple(inverter("pv", bus, pv_kw / max(num_pv, 1), 0.0) for bus in pv),
         tuple(inverter("battery", bus, battery_kw / max(num_batteries, 1), battery_hours) for bus in batteries),
     )
+
+
+def spread_buses(feeder: Feeder, num: int, taken: Collection[str] = ()) -> list[str]:
+    """Return three-phase buses at equal quantiles of the way along the feeder, far end first, none of `taken`.
+
+    Raises:
+        ConfigError: the feeder has fewer that are free.
+    """
+    buses = [bus for bus in three_phase_buses(feeder) if bus not in set(taken)]
+    if num > len(buses):
+        raise ConfigError(
+            f"{num} devices need a three-phase bus each, but feeder '{feeder.name}' has {len(buses)} that are free: "
+            "ask for fewer."
+        )
+    return [buses[i] for i in np.linspace(len(buses) - 1, 0, num).round().astype(int)]
+
+
+def site_item(feeder: Feeder, kind: str, bus: str, kva: float, *, kw: float = 0.0) -> Generator:
+    """Return a three-phase item for a device that a fleet drives, named by kind and bus; at rest it injects kw."""
+    return Generator(
+        name=f"{kind}{bus}",
+        kind="generator",
+        bus=bus,
+        phases=(1, 2, 3),
+        kv=_bus_kv(feeder)[bus],
+        kva=max(kva, 1e-3),
+        kw=kw,
+    )
+
+
+def main_buses(feeder: Feeder) -> list[str]:
+    """Return the buses at the voltage that most of the feeder has."""
+    kv = _bus_kv(feeder)
+    main_kv = Counter(kv.values()).most_common(1)[0][0]
+    return [bus for bus, own in kv.items() if own == main_kv]
 
 
 def three_phase_buses(feeder: Feeder) -> list[str]:

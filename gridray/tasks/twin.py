@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.rows import put_rows
 from gridray.physics.controls import settle
-from gridray.physics.measure import power_balance, voltages
+from gridray.physics.measure import power_balance, source_power
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ObservationChannel
+from gridray.tasks.constraints import Constraints, voltage_depths
+from gridray.tasks.day_starts import DayStarts
+from gridray.tasks.readings import node_voltages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +26,20 @@ if TYPE_CHECKING:
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.measure import PowerBalance
     from gridray.tasks.base import ActionChannel
+    from gridray.tasks.constraints import VoltageDepths
     from gridray.tasks.fleets.base import Fleet
 
 SOLVER_TOLERANCE = 1e-6
 """Voltage tolerance of a step, pu: far below what any meter sees."""
+
+
+class Calendar(NamedTuple):
+    """How a year is cut into episodes of a day: step_h, length of a step, h; steps a day; first step; days."""
+
+    step_h: float
+    num_steps: int
+    first_step: int
+    num_days: int
 
 
 class Loads(NamedTuple):
@@ -43,13 +56,14 @@ class Loads(NamedTuple):
 class Signal(NamedTuple):
     """What all see but nobody in the feeder sets, such as a price.
 
-    channel: how it is observed; series: float32 [num_series_steps]; look_ahead: steps ahead that are known (and
-    observed beside it, "<name>.ahead_<k>").
+    channel: how it is observed; series: float32 [num_series_steps]; look_ahead: values ahead that are known (and
+    observed beside it, "<name>.ahead_<k>"); stride: steps between them, ahead_<k> being k strides away.
     """
 
     channel: ObservationChannel
     series: NDArray[np.float32]
     look_ahead: int = 0
+    stride: int = 1
 
 
 @dataclass(kw_only=True)
@@ -57,35 +71,47 @@ class TwinState:
     """What changes in E environments.
 
     day, t: int64 [E], day of the series and step of the day; grid: GridState; v: complex128 [num_nodes, E], its
-    voltages, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random numbers;
-    interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu.
+    voltages, pu, in the order of node_names; vmag_pu: float64 [num_nodes, E], their magnitudes; fleets: own state by
+    kind; streams: each environment's random numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the
+    last interval, pu; window_v: float64 [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter.
     """
 
     day: NDArray[np.int64]
     t: NDArray[np.int64]
     grid: GridState
     v: NDArray[np.complex128]
+    vmag_pu: NDArray[np.float64]
     fleets: dict[str, Any]
     streams: EnvStreams
     interval_v: NDArray[np.float64]
+    window_v: NDArray[np.float64]
 
 
 class Interval(NamedTuple):
     """What happened in one interval, after the actions.
 
-    vmag_pu: float64 [num_nodes, E]; balance: powers; quantities: by name, float64 [E], as the fleets report them.
+    vmag_pu: float64 [num_nodes, E]; balance: powers; quantities: by name, float64 [E], as the fleets report them;
+    depths: of the voltages outside their ranges; costs: by the names of `constraints.CONSTRAINT_COSTS`, float64 [E].
     """
 
     vmag_pu: NDArray[np.float64]
     balance: PowerBalance
     quantities: dict[str, NDArray[np.float64]]
+    depths: VoltageDepths
+    costs: dict[str, NDArray[np.float64]]
+
+
+def calendar(step_minutes: int, num_days: int, first_hour: int = 0) -> Calendar:
+    """Return the calendar of a twin with this step whose episodes begin first_hour hours after midnight."""
+    return Calendar(step_minutes / 60.0, 24 * 60 // step_minutes, first_hour * 60 // step_minutes, num_days)
 
 
 class Twin:
     """Feeder, loads, fleets and signals on one clock.
 
     Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
-    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them.
+    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. Episodes
+    begin first_hour hours after midnight.
     """
 
     def __init__(  # noqa: PLR0913
@@ -98,15 +124,17 @@ class Twin:
         step_minutes: int,
         signals: Sequence[Signal] = (),
         has_local_controls: bool = False,
+        first_hour: int = 0,
     ) -> None:
         """Put the parts together."""
         self.feeder, self.grid, self.loads = feeder, grid, loads
         self.fleets = tuple(fleets)
         self.signals = tuple(signals)
-        self.num_steps = 24 * 60 // step_minutes
-        self.step_h = step_minutes / 60.0
+        self.step_h, self.num_steps, self.first_step, _ = calendar(step_minutes, 0, first_hour)
         self.nominal_kw = float(loads.kw.sum())
+        self.constraints = Constraints(feeder, grid, step_minutes)
         self._has_local_controls = has_local_controls
+        self._starts = DayStarts(grid, SOLVER_TOLERANCE)
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
         self.observation_channels = self._observation_channels()
 
@@ -118,9 +146,11 @@ class Twin:
             t=np.zeros(num_envs, dtype=np.int64),
             grid=nominal_state(grid, num_envs),
             v=np.ones((grid.num_nodes, num_envs), dtype=np.complex128),
+            vmag_pu=np.ones((grid.num_nodes, num_envs)),
             fleets={fleet.kind: fleet.new_state(num_envs) for fleet in self.fleets},
             streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
             interval_v=np.ones((grid.num_nodes, num_envs)),
+            window_v=self.constraints.new_window(num_envs),
         )
 
     def reset(
@@ -131,13 +161,14 @@ class Twin:
         part.day[:] = days
         part.streams.restart(np.arange(len(rows)), seeds)
         self._begin(part)
-        part.grid = settle(self.grid, part.grid, tolerance=SOLVER_TOLERANCE)
-        part.v = voltages(self.grid, part.grid)
+        part.grid = self._starts.settled(days, part.grid)
+        part.v, part.vmag_pu = node_voltages(self.grid, part.grid)
         for name in ("day", "t"):
             getattr(state, name)[rows] = getattr(part, name)
         put(state.grid, rows, part.grid)
         state.v[:, rows] = part.v
-        state.interval_v[:, rows] = np.abs(part.v)
+        state.vmag_pu[:, rows] = state.interval_v[:, rows] = part.vmag_pu
+        state.window_v[:, rows] = 0.0
         for kind, own in part.fleets.items():
             put_rows(state.fleets[kind], rows, own)
         state.streams.restart(rows, seeds)
@@ -154,8 +185,11 @@ class Twin:
                 quantities[name] = quantities[name] + value if name in quantities else value
             first = last
         self._solve(state)
-        state.interval_v = np.abs(state.v)
-        return Interval(state.interval_v, power_balance(self.grid, state.grid), quantities)
+        state.interval_v = state.vmag_pu
+        refused = quantities.get("refused_operations", np.zeros(len(state.t)))
+        depths = voltage_depths(state.interval_v)
+        costs = self.constraints.costs(state, refused, depths)
+        return Interval(state.interval_v, power_balance(self.grid, state.grid), quantities, depths, costs)
 
     def move_on(self, state: TwinState) -> None:
         """Begin the next interval and solve it with the devices as they are."""
@@ -165,18 +199,18 @@ class Twin:
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return everything observable in physical units, [num_observations, E]."""
-        source = power_balance(self.grid, state.grid).source
-        angle = 2.0 * np.pi * (state.t % self.num_steps) / self.num_steps
-        rows = [np.abs(state.v), *(fleet.observe(state) for fleet in self.fleets)]
+        source = source_power(self.grid, state.v, state.grid.source_pu)
+        angle = 2.0 * np.pi * ((self.first_step + state.t) % self.num_steps) / self.num_steps
+        rows = [state.vmag_pu, *(fleet.observe(state) for fleet in self.fleets)]
         rows += [np.stack((source.real, source.imag, np.sin(angle), np.cos(angle)))]
-        step = self._series_step(state)
+        step = self.series_step(state)
         for signal in self.signals:
-            ahead = np.arange(signal.look_ahead + 1)[:, None]
+            ahead = signal.stride * np.arange(signal.look_ahead + 1)[:, None]
             rows.append(signal.series[(step + ahead) % len(signal.series)])
         return np.concatenate(rows)
 
     def _begin(self, state: TwinState) -> None:
-        step = self._series_step(state)
+        step = self.series_step(state)
         multiplier = self.loads.series_pu[step].T
         num_loads = len(self.loads.kw)
         np.multiply(self.loads.kw[:, None], multiplier, out=state.grid.items_kw[:num_loads])
@@ -184,14 +218,15 @@ class Twin:
         for fleet in self.fleets:
             state.fleets[fleet.kind] = fleet.begin(state, step)
 
-    def _series_step(self, state: TwinState) -> NDArray[np.int64]:
-        step: NDArray[np.int64] = (state.day * self.num_steps + state.t) % len(self.loads.series_pu)
+    def series_step(self, state: TwinState) -> NDArray[np.int64]:
+        """Return the step of the year's series in which each environment is, int64 [E]."""
+        step: NDArray[np.int64] = (state.day * self.num_steps + self.first_step + state.t) % len(self.loads.series_pu)
         return step
 
     def _solve(self, state: TwinState) -> None:
         solve = settle if self._has_local_controls else solve_state
         state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
-        state.v = voltages(self.grid, state.grid)
+        state.v, state.vmag_pu = node_voltages(self.grid, state.grid)
 
     def _observation_channels(self) -> tuple[ObservationChannel, ...]:
         power = 1.0 / self.nominal_kw

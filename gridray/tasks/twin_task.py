@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
-from gridray.tasks.base import scaled_observations, set_points
-from gridray.tasks.twin import Loads
+from gridray.tasks.imperfection import Imperfection, ImperfectionConfig, ImperfectState
+from gridray.tasks.local_views import LocalViews
+from gridray.tasks.observations import ObservationConfig, Points
+from gridray.tasks.scaling import action_ranges, decode_rows, observation_scales, observe_rows
+from gridray.tasks.twin import Loads, TwinState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.physics.compiled import CompiledFeeder
     from gridray.tasks.base import StepResult
-    from gridray.tasks.twin import Interval, Twin, TwinState
+    from gridray.tasks.twin import Interval, Twin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class TwinConfig:
     """One utility's feeder and customers.
 
     feeder: name or path; seed: of the customers' series; load_scale multiplies the feeder's published loads. Days of
-    the year with day % held_out_every == held_out_every - 1 are held out from training.
+    the year with day % held_out_every == held_out_every - 1 are held out from training. observation: what is seen;
+    imperfection: how far what is seen and said differs from what is.
     """
 
     feeder: str = "ieee13"
@@ -38,6 +42,8 @@ class TwinConfig:
     num_days: int = 365
     days: Literal["train", "held_out", "all"] = "train"
     held_out_every: int = 5
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    imperfection: ImperfectionConfig = field(default_factory=ImperfectionConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -58,6 +64,13 @@ class TwinConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give a share from 0 to 5.")
 
 
+@dataclass(kw_only=True)
+class TaskState(TwinState):
+    """The twin's state, and that of meters, links and forecasts where they are imperfect."""
+
+    imperfect: ImperfectState | None = None
+
+
 class TwinTask(ABC):
     """A task whose feeder, customers and devices are a twin's; a subclass says what a step is worth."""
 
@@ -69,8 +82,28 @@ class TwinTask(ABC):
         self.config = config
         self.twin = twin
         self.feeder, self.grid = twin.feeder, twin.grid
-        self.observation_channels, self.action_channels = twin.observation_channels, twin.action_channels
+        self.action_channels = twin.action_channels
         self.num_steps = twin.num_steps
+        self._points = Points(twin, config.observation)
+        self._scales, self._ranges = observation_scales(self._points.channels), action_ranges(self.action_channels)
+        self._imperfection = (
+            Imperfection(config.imperfection, twin, self._points, self.action_channels)
+            if config.imperfection != ImperfectionConfig()
+            else None
+        )
+        self._is_local = config.observation.mode == "local"
+        self.observation_channels = self.local_views.channels if self._is_local else self._points.channels
+
+    @cached_property
+    def local_views(self) -> LocalViews:
+        """A view of fixed width per device, made of what is metered, and actions by device."""
+        return LocalViews(self.twin, self._points.channels)
+
+    def views(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the local views, float32 [num_envs, num_devices, width], of this task's observations in any mode."""
+        if self._is_local:
+            return observations.reshape(len(observations), self.local_views.num_devices, self.local_views.width)
+        return self.local_views.views(observations)
 
     @abstractmethod
     def score(self, state: TwinState, interval: Interval) -> StepResult:
@@ -89,26 +122,42 @@ class TwinTask(ABC):
         allowed: NDArray[np.int64] = days[is_held_out if self.config.days == "held_out" else ~is_held_out]
         return allowed
 
-    def new_state(self, num_envs: int) -> TwinState:
+    def new_state(self, num_envs: int) -> TaskState:
         """Return a state to be filled by `reset`."""
-        return self.twin.new_state(num_envs)
+        twin_state = self.twin.new_state(num_envs)
+        state = TaskState(**{item.name: getattr(twin_state, item.name) for item in fields(twin_state)})
+        if self._imperfection is not None:
+            state.imperfect = self._imperfection.new_state(len(self._points.channels), num_envs)
+        return state
 
     def reset(
-        self, state: TwinState, rows: NDArray[np.int64], days: NDArray[np.int64], seeds: NDArray[np.uint64]
+        self, state: TaskState, rows: NDArray[np.int64], days: NDArray[np.int64], seeds: NDArray[np.uint64]
     ) -> None:
         """Start the days in these rows, as a running system."""
         self.twin.reset(state, rows, days, seeds)
+        if self._imperfection is not None and state.imperfect is not None:
+            self._imperfection.start(state.imperfect, rows, self._points.read(state)[:, rows], seeds)
 
-    def step(self, state: TwinState, actions: NDArray[np.float32]) -> StepResult:
+    def step(self, state: TaskState, actions: NDArray[np.float32]) -> StepResult:
         """Apply actions [num_envs, num_actions] for one interval and move the time on."""
-        interval = self.twin.interval(state, set_points(self.action_channels, actions).T)
+        set_points = decode_rows(self._ranges, actions)
+        if self._imperfection is not None and state.imperfect is not None:
+            set_points = self._imperfection.command(state.imperfect, set_points, state.t == 0)
+        interval = self.twin.interval(state, set_points)
         result = self.score(state, interval)
         self.twin.move_on(state)
-        return result
+        if self._imperfection is not None and state.imperfect is not None:
+            self._imperfection.see(state.imperfect, self._points.read(state))
+        powers = {"source_kw": interval.balance.source.real, "grid_losses_kw": interval.balance.losses.real}
+        return result._replace(indicators=result.indicators | powers)
 
-    def observe(self, state: TwinState) -> NDArray[np.float32]:
+    def observe(self, state: TaskState) -> NDArray[np.float32]:
         """Return the observations, float32 [num_envs, num_observations]."""
-        return scaled_observations(self.observation_channels, self.twin.observe(state).T)
+        physical = self._points.read(state) if state.imperfect is None else state.imperfect.seen
+        observations = observe_rows(self._scales, physical)
+        if self._is_local:
+            return self.local_views.views(observations).reshape(len(observations), -1)
+        return observations
 
     def voltages(self, state: TwinState) -> NDArray[np.float64]:
         """Return voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""

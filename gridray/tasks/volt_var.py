@@ -11,9 +11,11 @@ from gridray.errors import ConfigError
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
 from gridray.tasks.base import StepResult
+from gridray.tasks.constraints import CONSTRAINT_COSTS
 from gridray.tasks.fleets.batteries import Batteries
 from gridray.tasks.fleets.capacitors import Capacitors
 from gridray.tasks.fleets.inverters import Inverters
+from gridray.tasks.fleets.operations import NO_BUDGET, OperationBudget
 from gridray.tasks.fleets.regulators import Regulators
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
@@ -21,9 +23,6 @@ from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import Interval, TwinState
-
-V_MIN_PU, V_MAX_PU = 0.95, 1.05
-"""ANSI C84.1 range A."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +34,7 @@ class VoltVarConfig(TwinConfig):
     percent; loss_weight x losses over nominal load in percent; tap_weight per tap step; capacitor_weight per switching;
     curtailment_weight x curtailed power over nominal load in percent; cycling_weight x battery power likewise;
     but not below reward_floor: how badly a feeder collapses teaches nothing, and heavy tails drown what does.
+    tap_budget and capacitor_budget limit each device's operations; what they refuse is a cost, not part of the reward.
     """
 
     pv_share: float = 0.5
@@ -49,6 +49,8 @@ class VoltVarConfig(TwinConfig):
     curtailment_weight: float = 0.05
     cycling_weight: float = 0.002
     reward_floor: float = -5.0
+    tap_budget: OperationBudget = NO_BUDGET
+    capacitor_budget: OperationBudget = NO_BUDGET
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -63,7 +65,7 @@ class VoltVar(TwinTask):
 
     name = "volt_var"
     cost_names: ClassVar[tuple[str, ...]] = (
-        "voltage_violation_pu",
+        *CONSTRAINT_COSTS,
         "tap_operations",
         "capacitor_operations",
         "curtailed_kwh",
@@ -88,9 +90,9 @@ class VoltVar(TwinTask):
         loads, pv_pu = customers(config, grid, len(pv))
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
         fleets = (
-            Regulators(feeder, grid),
-            Capacitors(feeder),
-            Inverters("pv", pv, first, pv_pu, step_h),
+            Regulators(feeder, grid, step_h, config.tap_budget),
+            Capacitors(feeder, step_h, config.capacitor_budget),
+            Inverters("pv", pv, grid, first, pv_pu, step_h),
             Batteries(batteries, first + len(pv), step_h),
         )
         super().__init__(config, Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes))
@@ -98,28 +100,26 @@ class VoltVar(TwinTask):
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh voltage, losses, wear, curtailment and cycling."""
         config, step_h = self.config, self.twin.step_h
-        quantities, magnitude = interval.quantities, interval.vmag_pu
-        depth = np.maximum(np.maximum(V_MIN_PU - magnitude, magnitude - V_MAX_PU), 0.0)
+        quantities, depths = interval.quantities, interval.depths
         losses_kw = interval.balance.losses.real
         percent = 100.0 / self.twin.nominal_kw
         penalty = (
-            config.voltage_weight * 100.0 * depth.mean(axis=0)
+            config.voltage_weight * 100.0 * (depths.range_a_pu / self.grid.num_nodes)
             + config.loss_weight * losses_kw * percent
             + config.tap_weight * quantities["tap_operations"]
             + config.capacitor_weight * quantities["capacitor_operations"]
             + config.curtailment_weight * quantities["curtailed_kwh"] / step_h * percent
             + config.cycling_weight * quantities["cycled_kwh"] / step_h * percent
         )
-        costs = {
-            "voltage_violation_pu": depth.sum(axis=0),
+        costs = interval.costs | {
             "tap_operations": quantities["tap_operations"],
             "capacitor_operations": quantities["capacitor_operations"],
             "curtailed_kwh": quantities["curtailed_kwh"],
             "losses_kwh": losses_kw * step_h,
         }
         indicators = {
-            "violation_share": (depth > 0.0).mean(axis=0),
-            "violation_depth_pu": depth.max(axis=0),
+            "violation_share": depths.share_a,
+            "violation_depth_pu": depths.deepest_pu,
             "converged": state.grid.converged.astype(np.float64),
         }
         return StepResult(np.maximum(-penalty, config.reward_floor), costs, indicators)

@@ -148,6 +148,7 @@ def _line(model: Model, item: Element, codes: dict[Any, LineCode], names: dict[s
         length_km=length_km,
         is_switch=values["switch"],
         is_open=values["is_open"],
+        rating_a=values.get("normamps") or None,
     )
 
 
@@ -170,6 +171,7 @@ def _fetch_code(model: Model, values: Values) -> None:
     values.update({prop: code.v[prop] for prop in (*SEQUENCE, "rg", "xg", "rho", "basefreq", "c_freq", "is_sequence")})
     values.update({part: code.v[part] for part in "rxc"})
     values.update(phases=len(code.v["r"]), code=code.name, code_units=code.v["units"], has_geometry=False)
+    values["normamps"] = code.v.get("normamps")
     values["c_default"] = False
     if values["is_sequence"] and values["phases"] == 1:
         values.update(_line_matrices(values))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TABLES = {
     "linecode": """
-        NPhases:i R1:f X1:f R0:f X0:f C1:f C0:f Units:s RMatrix:m XMatrix:m CMatrix:m BaseFreq:f NormAmps:s
+        NPhases:i R1:f X1:f R0:f X0:f C1:f C0:f Units:s RMatrix:m XMatrix:m CMatrix:m BaseFreq:f NormAmps:f
         EmergAmps:s FaultRate:s PctPerm:s Repair:s Kron:b Rg:f Xg:f rho:f Neutral:i B1:f B0:f Seasons:s
         Ratings:s LineType:s Like:s
     """,
@@ -40,7 +40,7 @@ TABLES = {
     "line": """
         Bus1:s Bus2:s LineCode:s Length:f Phases:i R1:f X1:f R0:f X0:f C1:f C0:f RMatrix:m XMatrix:m CMatrix:m
         Switch:b Rg:f Xg:f rho:f Geometry:s Units:s Spacing:s Wires:l EarthModel:s CNCables:l TSCables:l B1:f
-        B0:f Seasons:s Ratings:s LineType:s NormAmps:s EmergAmps:s FaultRate:s pctPerm:s Repair:s BaseFreq:f
+        B0:f Seasons:s Ratings:s LineType:s NormAmps:f EmergAmps:s FaultRate:s pctPerm:s Repair:s BaseFreq:f
         Enabled:b Like:s
     """,
     "vsource": """

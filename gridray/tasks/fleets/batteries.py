@@ -37,7 +37,7 @@ class Batteries:
     """Batteries; set-points are active power (positive discharges) within energy and kVA, and reactive power."""
 
     kind = "battery"
-    quantities = ("cycled_kwh",)
+    quantities = ("cycled_kwh", "injected_kwh")
 
     def __init__(self, generators: Sequence[Generator], first_item: int, step_h: float) -> None:
         """Take batteries whose first is item `first_item` of the grid; step_h: length of an interval, h."""
@@ -79,7 +79,7 @@ class Batteries:
     def new_state(self, num_envs: int) -> BatteryState:
         """Return batteries at rest, half full."""
         zero = np.zeros((len(self.names), num_envs))
-        return BatteryState(zero, zero, np.full_like(zero, FIRST_SOC))
+        return BatteryState(zero, zero.copy(), np.full_like(zero, FIRST_SOC))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> BatteryState:  # noqa: ARG002
         """Go on as told last."""
@@ -93,13 +93,22 @@ class Batteries:
         own: BatteryState = state.fleets[self.kind]
         done = step_battery(self.battery, own.soc, set_points[::2], set_points[1::2], self._step_h)
         own = self._inject(state, BatteryState(done.kw, done.kvar, done.soc))
-        return own, {"cycled_kwh": np.abs(done.kw).sum(axis=0) * self._step_h}
+        return own, {
+            "cycled_kwh": np.abs(done.kw).sum(axis=0) * self._step_h,
+            "injected_kwh": done.kw.sum(axis=0) * self._step_h,
+        }
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return injected power, pu of kVA, and state of charge."""
         own: BatteryState = state.fleets[self.kind]
         kva = self.battery.kva
         return np.stack((own.kw / kva, own.kvar / kva, own.soc), axis=1).reshape(len(self.observation_channels), -1)
+
+    def stored_kwh(self, state: TwinState) -> NDArray[np.float64]:
+        """Return the energy in all batteries, kWh, [E]."""
+        own: BatteryState = state.fleets[self.kind]
+        total: NDArray[np.float64] = (own.soc * self.battery.kwh).sum(axis=0)
+        return total
 
     def _inject(self, state: TwinState, own: BatteryState) -> BatteryState:
         state.grid.items_kw[self._items] = -own.kw

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from gridray.devices.inverter import (
+    inverter,
+    limit_power,
+    volt_var_curve,
+    volt_var_kvar,
+    volt_watt_curve,
+    volt_watt_kw,
+)
 from gridray.tasks.base import ActionChannel, ObservationChannel
 
 if TYPE_CHECKING:
@@ -14,8 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.feeders.components import Generator
+    from gridray.physics.compiled import CompiledFeeder
     from gridray.tasks.twin import TwinState
 
+Autonomy = Literal["none", "volt_var", "volt_var_watt"]
 REACTIVE_SHARE = 0.44
 """Reactive power of an inverter over its rating, IEEE 1547-2018 category B."""
 
@@ -29,26 +39,38 @@ class InverterState(NamedTuple):
 
 
 class Inverters:
-    """Generators of one kind; set-points are a limit of active power and a reactive power within kVA."""
+    """Generators of one kind; set-points are a limit of active power and a reactive power within kVA.
+
+    With volt-var control they set their reactive power themselves, by IEEE 1547-2018's category B curve of the mean
+    voltage of their phases with which the interval begins, and with volt-watt they limit their active power likewise;
+    then a set-point is the limit of active power alone. Not commanded, they have no set-points at all.
+    """
 
     quantities = ("curtailed_kwh",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         kind: str,
         generators: Sequence[Generator],
+        grid: CompiledFeeder,
         first_item: int,
         available_pu: NDArray[np.float32],
         step_h: float,
+        *,
+        autonomy: Autonomy = "none",
+        is_commanded: bool = True,
     ) -> None:
         """Take generators whose first is item `first_item` of the grid.
 
         Args:
             kind: such as "pv".
             generators: the feeder's, in its order.
+            grid: compiled with them.
             first_item: row of the first one in GridState.items_kw.
             available_pu: float32 [num_series_steps, N], power that the weather offers over the rating.
             step_h: length of an interval, h.
+            autonomy: which functions of voltage they follow by themselves.
+            is_commanded: whether there are set-points; else all is injected that weather and functions allow.
         """
         self.kind = kind
         self.names = tuple(generator.name for generator in generators)
@@ -58,10 +80,17 @@ class Inverters:
         self._kva = np.array([generator.kva for generator in generators])[:, None]
         self._available_pu = available_pu
         self._step_h = step_h
-        self.action_channels = tuple(
+        self._autonomy = autonomy
+        row = {name: n for n, name in enumerate(grid.node_names)}
+        self._inverter = inverter(np.maximum(self._kva, 1e-6), "B")._replace(kw=np.maximum(self._kw, 1e-6))
+        self._rows = tuple(np.array([row[f"{g.bus}.{phase}"] for phase in g.phases]) for g in generators)
+        self._num_set_points = 0 if not is_commanded else 2 if autonomy == "none" else 1
+        self.action_channels: tuple[ActionChannel, ...] = tuple(
             channel
             for generator in generators
-            for channel in inverter_actions(kind, generator.name, 0.0, generator.kw, generator.kva)
+            for channel in inverter_actions(kind, generator.name, 0.0, generator.kw, generator.kva)[
+                : self._num_set_points
+            ]
         )
         self.observation_channels = tuple(
             ObservationChannel(f"{kind}.{name}.{quantity}", "pu of kVA", 0.0, 1.0)
@@ -71,13 +100,14 @@ class Inverters:
 
     def new_state(self, num_envs: int) -> InverterState:
         """Return inverters that give nothing yet."""
-        zero = np.zeros((len(self.names), num_envs))
-        return InverterState(zero, zero, zero)
+        return InverterState(*(np.zeros((len(self.names), num_envs)) for _ in range(3)))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> InverterState:
         """Take the weather; at the start of an episode all of it is injected, later no more than the last set-point."""
         own: InverterState = state.fleets[self.kind]
         available = np.minimum(self._kw * self._available_pu[step].T, self._kw)
+        if self._num_set_points == 0:
+            return self._inject(state, InverterState(available, available.copy(), own.kvar))
         kw = np.where(state.t == 0, available, np.minimum(own.kw, available))
         return self._inject(state, InverterState(available, kw, own.kvar))
 
@@ -86,10 +116,15 @@ class Inverters:
     ) -> tuple[InverterState, dict[str, NDArray[np.float64]]]:
         """Follow the set-points."""
         own: InverterState = state.fleets[self.kind]
-        kw = np.minimum(set_points[::2], own.available_kw)
-        most = np.sqrt(np.maximum(self._kva**2 - kw**2, 0.0))
-        own = own._replace(kw=kw, kvar=np.clip(set_points[1::2], -most, most))
-        curtailed = (own.available_kw - kw).sum(axis=0) * self._step_h
+        kw = own.available_kw
+        if self._num_set_points:
+            kw = np.minimum(set_points[:: self._num_set_points], kw)
+        if self._num_set_points == 2:
+            most = np.sqrt(np.maximum(self._kva**2 - kw**2, 0.0))
+            own = own._replace(kw=kw, kvar=np.clip(set_points[1::2], -most, most))
+        else:
+            own = own._replace(**dict(zip(("kw", "kvar"), self._by_voltage(state, kw), strict=True)))
+        curtailed = (own.available_kw - own.kw).sum(axis=0) * self._step_h
         return self._inject(state, own), {"curtailed_kwh": curtailed}
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
@@ -97,6 +132,15 @@ class Inverters:
         own: InverterState = state.fleets[self.kind]
         seen: NDArray[np.float64] = np.stack(own, axis=1) / self._kva[:, None]
         return seen.reshape(len(self.observation_channels), -1)
+
+    def _by_voltage(self, state: TwinState, kw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return active and reactive power at the voltages of the state, within the inverters' limits."""
+        if self._autonomy == "none":
+            return limit_power(self._inverter, kw, np.zeros_like(kw))
+        v_pu = np.array([np.abs(state.v[rows]).mean(axis=0) for rows in self._rows]).reshape(kw.shape)
+        if self._autonomy == "volt_var_watt":
+            kw = np.minimum(kw, volt_watt_kw(self._inverter, volt_watt_curve(), v_pu))
+        return limit_power(self._inverter, kw, volt_var_kvar(self._inverter, volt_var_curve("B"), v_pu))
 
     def _inject(self, state: TwinState, own: InverterState) -> InverterState:
         state.grid.items_kw[self._items] = -own.kw

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridray.devices.switching import OperationState, fresh_operations
 from gridray.physics.controls import MAX_STEP, TAP_STEP
 from gridray.physics.measure import control_voltages
 from gridray.tasks.base import ActionChannel, ObservationChannel
+from gridray.tasks.fleets.operations import NO_BUDGET, OperationBudget, budgeted, operations_ready
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,19 +23,19 @@ MAX_TAP_CHANGE = 4
 """Tap steps that one action may move a regulator."""
 
 
-class RegulatorState(NamedTuple):
-    """Taps are the grid's: nothing of its own."""
-
-
 class Regulators:
-    """Every regulator of the feeder; an action moves its tap by whole steps, cut at its ends."""
+    """Every regulator of the feeder; an action moves its tap by whole steps, cut at its ends and by the budget."""
 
     kind = "regulator"
-    quantities = ("tap_operations",)
+    quantities = ("tap_operations", "refused_operations")
 
-    def __init__(self, feeder: Feeder, grid: CompiledFeeder) -> None:
-        """Take the regulators of a compiled feeder."""
+    def __init__(
+        self, feeder: Feeder, grid: CompiledFeeder, step_h: float, budget: OperationBudget = NO_BUDGET
+    ) -> None:
+        """Take the regulators of a compiled feeder; step_h: length of an interval, h."""
         self._grid = grid
+        self._step_h = step_h
+        self._budget = budget
         self.names = grid.tap_names
         windings = {transformer.name: transformer.windings for transformer in feeder.transformers}
         self.buses = tuple(windings[name][1].bus for name in self.names)
@@ -47,28 +49,32 @@ class Regulators:
             for channel in (
                 ObservationChannel(f"regulator.{name}.tap", "step", 0.0, 1.0 / MAX_STEP),
                 ObservationChannel(f"regulator.{name}.control_v", "V", 120.0, 1.0 / 6.0),
+                *([ObservationChannel(f"regulator.{name}.is_ready", "1", 0.5, 2.0)] if budget.is_observed else []),
             )
         )
 
-    def new_state(self, num_envs: int) -> RegulatorState:  # noqa: ARG002
-        """Return nothing."""
-        return RegulatorState()
+    def new_state(self, num_envs: int) -> OperationState:
+        """Return regulators that have not moved yet."""
+        return fresh_operations(len(self.names), num_envs)
 
-    def begin(self, state: TwinState, step: NDArray[np.int64]) -> RegulatorState:  # noqa: ARG002
-        """Do nothing."""
-        return RegulatorState()
+    def begin(self, state: TwinState, step: NDArray[np.int64]) -> OperationState:  # noqa: ARG002
+        """Stay as they are."""
+        own: OperationState = state.fleets[self.kind]
+        return own
 
     def act(
         self, state: TwinState, set_points: NDArray[np.float64]
-    ) -> tuple[RegulatorState, dict[str, NDArray[np.float64]]]:
+    ) -> tuple[OperationState, dict[str, NDArray[np.float64]]]:
         """Move the taps."""
         steps = np.rint((state.grid.taps - 1.0) / TAP_STEP)
-        moved = np.clip(steps + set_points, -MAX_STEP, MAX_STEP)
-        state.grid = state.grid._replace(taps=1.0 + moved * TAP_STEP)
-        return RegulatorState(), {"tap_operations": np.abs(moved - steps).sum(axis=0)}
+        wanted = np.clip(steps + set_points, -MAX_STEP, MAX_STEP) - steps
+        made, own, refused = budgeted(self._budget, state.fleets[self.kind], wanted, self._step_h)
+        state.grid = state.grid._replace(taps=1.0 + (steps + made) * TAP_STEP)
+        return own, {"tap_operations": np.abs(made).sum(axis=0), "refused_operations": refused}
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
-        """Return tap and control voltage of each."""
-        steps = (state.grid.taps - 1.0) / TAP_STEP
-        seen = control_voltages(self._grid, state.grid, state.v)
-        return np.stack((steps, seen), axis=1).reshape(len(self.observation_channels), -1)
+        """Return tap and control voltage of each, and whether it may move if that is limited."""
+        rows = [(state.grid.taps - 1.0) / TAP_STEP, control_voltages(self._grid, state.grid, state.v)]
+        if self._budget.is_observed:
+            rows.append(operations_ready(self._budget, state.fleets[self.kind]))
+        return np.stack(rows, axis=1).reshape(len(self.observation_channels), -1)

@@ -1,0 +1,176 @@
+"""Who acts while a dataset is recorded: policies in stated shares, exploration noise, probability of each action."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import log_ndtr
+
+from gridray.errors import ConfigError
+from gridray.tasks.base import has_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from gridray.policies.base import Policy
+    from gridray.tasks.base import Task
+
+    PolicyMaker = Callable[[str, Task], Policy]
+
+RANDOM = "random"
+SHARE_TOLERANCE = 1e-6
+
+
+class Draws(NamedTuple):
+    """What chance decides in n episodes, drawn from each episode's own stream.
+
+    policy: int64 [n], index of the policy that acts; deviates: float64 [n, num_steps, num_actions], standard normal for
+    noise on continuous actions, in [0, 1) where actions are levels or the episode acts at random.
+    """
+
+    policy: NDArray[np.int64]
+    deviates: NDArray[np.float64]
+
+
+class Behaviour:
+    """Policies in stated shares; one acts through an episode, with noise on its actions.
+
+    A continuous action is the policy's plus a normal deviate of standard deviation noise_std, cut to [-1, 1]; its law
+    has a density inside and a probability at each end, and `action_logp` is the logarithm of whichever applies, summed
+    over the components. A level is replaced by a uniform draw of all its levels with probability `epsilon`. The policy
+    "random" draws uniformly and has no further noise. Without noise the action is certain and action_logp is 0. The
+    probabilities are those given the policy that acts, `policy_index`, and count a policy as deterministic.
+    """
+
+    def __init__(
+        self, task: Task, shares: Mapping[str, float], maker: PolicyMaker, *, noise_std: float, epsilon: float
+    ) -> None:
+        """Make the policies.
+
+        Args:
+            task: what they act on.
+            shares: share of episodes by the name that `maker` understands, in all 1.
+            maker: makes a policy.
+            noise_std: of actions in [-1, 1].
+            epsilon: probability that a level is drawn at random.
+
+        Raises:
+            ConfigError: there is noise of the wrong kind for the task's actions.
+        """
+        self.names = tuple(shares)
+        self._shares = np.cumsum(list(shares.values()))
+        self._policies = tuple(None if name == RANDOM else maker(name, task) for name in self.names)
+        self._noise_std, self._epsilon = noise_std, epsilon
+        self._is_level = has_levels(task.action_channels)
+        self._low = np.array([channel.low for channel in task.action_channels])
+        self._count = np.array([channel.high - channel.low + 1.0 for channel in task.action_channels])
+        if self._is_level and noise_std > 0.0:
+            raise ConfigError(f"noise_std is {noise_std} but the actions of '{task.name}' are levels: give epsilon.")
+        if not self._is_level and epsilon > 0.0:
+            raise ConfigError(f"epsilon is {epsilon} but '{task.name}' has continuous actions: give noise_std.")
+
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """Own name of each policy."""
+        return tuple(RANDOM if policy is None else policy.name for policy in self._policies)
+
+    def draw_policies(self, num_episodes: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the index of the policy of each episode; those of fewer episodes come first in those of more."""
+        drawn = np.searchsorted(self._shares, rng.random(num_episodes), side="right")
+        indices: NDArray[np.int64] = np.minimum(drawn, len(self.names) - 1)
+        return indices
+
+    def draw(self, policy: int, rng: np.random.Generator, out: NDArray[np.float64]) -> None:
+        """Draw an episode's deviates, [num_steps, num_actions], into `out`."""
+        if self._is_level or self._policies[policy] is None:
+            rng.random(out=out)
+        elif self._noise_std > 0.0:
+            rng.standard_normal(out=out)
+
+    def act(
+        self, observations: NDArray[np.float32], t: int, draws: Draws, rngs: list[np.random.Generator]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return actions [n, num_actions] and their log-probabilities [n] in step t; rngs: one per policy."""
+        actions = np.empty((len(observations), len(self._low)), dtype=np.float32)
+        log_p = np.empty(len(observations))
+        for index, policy in enumerate(self._policies):
+            rows = np.flatnonzero(draws.policy == index)
+            if not len(rows):
+                continue
+            part = slice(None) if len(rows) == len(observations) else rows
+            if policy is None:
+                actions[part], log_p[part] = self._random(draws.deviates[part, t])
+                continue
+            proposed = policy.act(observations[part], rngs[index])
+            noisy = self._noisy_levels if self._is_level else self._noisy
+            actions[part], log_p[part] = noisy(proposed, draws.deviates[part, t])
+        return actions, log_p
+
+    def _random(self, uniform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if self._is_level:
+            actions = self._low + np.floor(uniform * self._count)
+            return actions, np.full(len(uniform), -np.log(self._count).sum())
+        return 2.0 * uniform - 1.0, np.full(len(uniform), -uniform.shape[1] * np.log(2.0))
+
+    def _noisy(
+        self, proposed: NDArray[np.float32], noise: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean = np.clip(proposed.astype(np.float64), -1.0, 1.0)
+        if self._noise_std == 0.0:
+            return mean, np.zeros(len(mean))
+        return censored_normal(mean, noise, self._noise_std)
+
+    def _noisy_levels(
+        self, proposed: NDArray[np.float32], uniform: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """One uniform number decides both whether to explore and, divided by epsilon, which level."""
+        if self._epsilon == 0.0:
+            return np.asarray(proposed, dtype=np.float64), np.zeros(len(proposed))
+        explores = uniform < self._epsilon
+        drawn = self._low + np.floor(np.minimum(uniform / self._epsilon, 1.0 - 1e-12) * self._count)
+        actions = np.where(explores, drawn, proposed)
+        chance = self._epsilon / self._count + np.where(actions == proposed, 1.0 - self._epsilon, 0.0)
+        return actions, np.log(chance).sum(axis=1)
+
+
+def censored_normal(
+    mean: NDArray[np.float64], noise: NDArray[np.float64], std: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean + std * noise cut to [-1, 1], and the sum over columns of its log-likelihood (Tobin 1958).
+
+    Inside it is the normal log-density, at an end the logarithm of the probability of all that is cut to it. Actions
+    are rounded to float32 first, so that what is stored is what is judged.
+    """
+    actions = np.clip(mean + std * noise, -1.0, 1.0).astype(np.float32).astype(np.float64)
+    z = (actions - mean) / std
+    log_density = -0.5 * z * z - np.log(std * np.sqrt(2.0 * np.pi))
+    at_low, at_high = actions <= -1.0, actions >= 1.0
+    is_cut = at_low | at_high
+    log_density[is_cut] = log_ndtr(np.where(at_low, z, -z)[is_cut])
+    return actions, log_density.sum(axis=1)
+
+
+def resolve_shares(
+    policy: str | Mapping[str, float], tiers: Mapping[str, str], random_share: float
+) -> dict[str, tuple[str, float]]:
+    """Return policy (name or directory) and share of each tier, `random_share` of all going to "random" besides.
+
+    Raises:
+        ConfigError: shares are not positive or do not add up to 1.
+    """
+    stated = {policy: 1.0} if isinstance(policy, str) else dict(policy)
+    if not stated or any(not share > 0.0 for share in stated.values()):
+        raise ConfigError(
+            f"policy is {stated}: give policies with shares above 0, such as {{droop: 0.7, random: 0.3}}."
+        )
+    if abs(sum(stated.values()) - 1.0) > SHARE_TOLERANCE:
+        raise ConfigError(f"The shares of policy add up to {sum(stated.values()):g}: make them 1.")
+    if unused := sorted(set(tiers) - set(stated)):
+        raise ConfigError(f"Tier '{unused[0]}' has no share in policy: give it one or leave it out.")
+    shares = {tier: share * (1.0 - random_share) for tier, share in stated.items()}
+    if random_share > 0.0:
+        shares[RANDOM] = shares.get(RANDOM, 0.0) + random_share
+    return {tier: (tiers.get(tier, tier), share) for tier, share in shares.items() if share > 0.0}

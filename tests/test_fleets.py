@@ -1,0 +1,185 @@
+"""Fleets keep energy, and devices their limits, through a day of random commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gridray.devices.ev_charger import EvCharger
+from gridray.errors import ConfigError
+from gridray.feeders.library import load_feeder
+from gridray.profiles.ev import EvConfig, ev_sessions
+from gridray.profiles.processes import Clock
+from gridray.tasks.curtailment import Curtailment, CurtailmentConfig
+from gridray.tasks.ev_charging import EvCharging, EvChargingConfig
+from gridray.tasks.fleets.ev_chargers import EFFICIENCY, shared_kw
+from gridray.tasks.fleets.ev_sessions import episode_sessions
+from gridray.tasks.fleets.heat_pumps import LOW_C
+from gridray.tasks.siting import spread_buses
+from gridray.tasks.storage import Storage, StorageConfig
+from gridray.tasks.twin import calendar
+
+if TYPE_CHECKING:
+    from gridray.tasks.twin import TwinState
+    from gridray.tasks.twin_task import TwinTask
+
+NUM_ENVS = 5
+
+
+def started(task: TwinTask, days: list[int] | None = None) -> TwinState:
+    state = task.new_state(NUM_ENVS)
+    task.reset(state, np.arange(NUM_ENVS), np.array(days or range(NUM_ENVS)), np.arange(NUM_ENVS, dtype=np.uint64))
+    return state
+
+
+def act(task: TwinTask, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-1.0, 1.0, (NUM_ENVS, len(task.action_channels))).astype(np.float32)
+
+
+def test_batteries_keep_energy_and_bounds() -> None:
+    task = Storage(StorageConfig(num_days=10, step_minutes=60))
+    state, rng = started(task), np.random.default_rng(0)
+    battery = task.twin.fleets[0].battery  # type: ignore[attr-defined]
+    for _ in range(24):
+        before = state.fleets["battery"].soc.copy()
+        task.step(state, act(task, rng))
+        own = state.fleets["battery"]
+        # Charging stores 0.95 of what is drawn, discharging takes 1 / 0.95 of what is given.
+        drawn = np.where(own.kw > 0.0, own.kw / 0.95, own.kw * 0.95)
+        np.testing.assert_allclose((before - own.soc) * battery.kwh, drawn, atol=1e-9)
+        assert ((own.soc >= 0.0) & (own.soc <= 1.0)).all()
+        assert (own.kw**2 + own.kvar**2 <= battery.kva**2 + 1e-9).all()
+
+
+def test_storage_earns_the_price_difference_and_ends_with_its_energy_paid() -> None:
+    config = StorageConfig(
+        num_days=10, step_minutes=60, wear_eur_per_kwh=0.0, peak_eur_per_kwh=0.0, voltage_eur=0.0, num_batteries=1
+    )
+    task = Storage(config)
+    state = started(task, [3] * NUM_ENVS)
+    prices = task.twin.signals[0].series[3 * 24 : 4 * 24] / 1e3
+    kwh = task.twin.fleets[0].battery.kwh[0, 0]  # type: ignore[attr-defined]
+    column = [channel.name.endswith(".kw") for channel in task.action_channels].index(True)
+    total = np.zeros(NUM_ENVS)
+    for hour in range(24):
+        actions = np.zeros((NUM_ENVS, len(task.action_channels)), np.float32)
+        # Charge for an hour at 3:00, discharge for one at 18:00, each at half power; environment 0 does nothing.
+        actions[1:, column] = {3: -0.5, 18: 0.5}.get(hour, 0.0)
+        total += task.step(state, actions).rewards
+    half_kw = 0.5 * kwh / config.battery_hours
+    left_kwh = half_kw * 0.95 - half_kw / 0.95
+    mean = task.twin.signals[0].series.mean() / 1e3
+    expected = (half_kw * (prices[18] - prices[3]) + left_kwh * 0.95 * mean) / (kwh * mean)
+    np.testing.assert_allclose(total, [0.0] + [expected] * 4, atol=1e-6)
+
+
+def test_chargers_store_what_they_draw_and_count_what_is_missing() -> None:
+    task = EvCharging(EvChargingConfig(num_days=10, step_minutes=30, points_per_site=6))
+    state, rng = started(task), np.random.default_rng(1)
+    charged, unmet = np.zeros(NUM_ENVS), np.zeros(NUM_ENVS)
+    for _ in range(48):
+        result = task.step(state, act(task, rng))
+        charged += result.indicators["charged_kwh"]
+        unmet += result.costs["unmet_kwh"]
+    own = state.fleets["ev"]
+    assert own.wanted_kwh.sum() > 0.0
+    np.testing.assert_allclose(own.stored_kwh.sum(axis=(0, 1)), charged * EFFICIENCY, rtol=1e-9)
+    np.testing.assert_allclose((own.wanted_kwh - own.stored_kwh).sum(axis=(0, 1)), unmet, atol=1e-6)
+    assert (own.stored_kwh <= own.wanted_kwh + 1e-9).all()
+
+
+def test_cars_that_may_charge_freely_leave_with_all_they_want() -> None:
+    task = EvCharging(EvChargingConfig(num_days=10, step_minutes=30, points_per_site=6, place="home", first_hour=12))
+    state = started(task)
+    for _ in range(48):
+        result = task.step(state, np.ones((NUM_ENVS, len(task.action_channels)), np.float32))
+        np.testing.assert_allclose(result.costs["unmet_kwh"], 0.0, atol=1e-6)
+
+
+def test_episodes_want_what_the_year_does() -> None:
+    clock = Clock(num_days=40, step_s=900)
+    year = ev_sessions(clock, 12, np.random.default_rng(0), EvConfig(place="home", charger_kw=(50.0,)))
+    rated = np.full((12, 1), 50.0)
+    table = episode_sessions(year, EvCharger(rated, 0.0 * rated, 0.0 * rated + 0.9), calendar(15, 40, 12))
+    is_inside = (year.arrival_h >= 12.0) & (year.departure_h < 39 * 24.0)
+    # Sessions at either end of the year are partly in the first and last episodes.
+    edge = year.energy_kwh[~is_inside].sum()
+    assert year.energy_kwh[is_inside].sum() - 1e-6 <= table.wanted_kwh.sum() <= year.energy_kwh[is_inside].sum() + edge
+    assert ((table.departure >= table.arrival) & (table.departure <= 96)).all()
+
+
+def test_power_of_a_site_goes_to_the_cars_that_can_wait_least() -> None:
+    most = np.array([[10.0], [10.0], [10.0], [4.0]])
+    laxity = np.array([[3.0], [1.0], [2.0], [0.5]])
+    np.testing.assert_array_equal(shared_kw(np.array([[17.0]]), most, laxity)[:, 0], [0.0, 10.0, 3.0, 4.0])
+    np.testing.assert_array_equal(shared_kw(np.array([[17.0], [2.0]]), most, laxity)[:, 0], [7.0, 10.0, 0.0, 2.0])
+
+
+def test_active_network_management_keeps_balances() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60))
+    state, rng = started(task), np.random.default_rng(2)
+    for _ in range(24):
+        owed = state.fleets["flexible_load"].owed_kwh.copy()
+        base = state.fleets["flexible_load"].base_kw.copy()
+        available = sum(state.fleets[kind].available_kw.sum(axis=0) for kind in ("pv", "wind"))
+        interval = task.twin.interval(state, _set_points(task, rng))
+        injected = sum(state.fleets[kind].kw.sum(axis=0) for kind in ("pv", "wind"))
+        np.testing.assert_allclose(interval.quantities["curtailed_kwh"], available - injected, atol=1e-9)
+        flexible = state.fleets["flexible_load"]
+        rows = [list(task.grid.load_names).index(name) for name in task.twin.fleets[3].names]
+        # What is drawn less is owed, and what comes back is drawn more, as rebound is 1.
+        np.testing.assert_allclose(base - state.grid.items_kw[rows], flexible.owed_kwh - owed, atol=1e-9)
+        np.testing.assert_allclose(
+            (interval.balance.source - interval.balance.items - interval.balance.losses).real, 0.0, atol=1e-6
+        )
+        task.twin.move_on(state)
+
+
+def _set_points(task: TwinTask, rng: np.random.Generator) -> np.ndarray:
+    low = np.array([channel.low for channel in task.action_channels])[:, None]
+    high = np.array([channel.high for channel in task.action_channels])[:, None]
+    return rng.uniform(low, high, (len(low), NUM_ENVS))
+
+
+def test_cold_houses_heat_whatever_is_asked() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60))
+    state = started(task)
+    for _ in range(24):
+        task.step(state, -np.ones((NUM_ENVS, len(task.action_channels)), np.float32))
+    own = state.fleets["heat_pump"]
+    assert (own.indoor_c > LOW_C - 2.0).all()
+    assert (own.outdoor_c < own.indoor_c).all()
+
+
+def test_inverters_follow_the_voltage_by_themselves() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="volt_var_watt"))
+    pv = task.twin.fleets[0]
+    assert [channel.name.rpartition(".")[2] for channel in pv.action_channels] == ["kw"] * 3
+    state = started(task)
+    kva = np.array([generator.kva for generator in task.feeder.generators[:3]])[:, None]
+    rated = kva / 1.1
+    own = state.fleets["pv"]._replace(available_kw=np.repeat(0.8 * rated, NUM_ENVS, axis=1))
+    for v_pu, kvar_share, kw_share in ((1.0, 0.0, 0.8), (1.05, -0.22, 0.8), (1.08, -0.44, 0.5), (0.95, 0.22, 0.8)):
+        state.fleets["pv"] = own
+        state.v = np.full_like(state.v, v_pu)
+        after, quantities = pv.act(state, np.repeat(rated, NUM_ENVS, axis=1))
+        # Category B: 0 within 0.98..1.02 pu, 44 % at 0.92 and 1.08; volt-watt from 1 at 1.06 to 0 at 1.1 pu.
+        np.testing.assert_allclose(after.kvar, np.broadcast_to(kvar_share * kva, after.kvar.shape), atol=1e-9)
+        np.testing.assert_allclose(after.kw, np.broadcast_to(kw_share * rated, after.kw.shape), rtol=1e-9)
+        np.testing.assert_allclose(quantities["curtailed_kwh"], ((0.8 - kw_share) * rated).sum(), atol=1e-9)
+
+
+def test_any_kind_of_device_may_be_left_out() -> None:
+    none = {f"num_{kind}": 0 for kind in ("pv", "wind", "batteries", "heat_pumps")}
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="volt_var", num_flexible=1, **none))
+    result = task.step(started(task), np.ones((NUM_ENVS, 1), np.float32))
+    assert (result.costs["shed_kwh"] > 0.0).all()
+    assert (result.costs["curtailed_kwh"] == 0.0).all()
+
+
+def test_too_many_devices_are_refused() -> None:
+    feeder = load_feeder("ieee13")
+    with pytest.raises(ConfigError, match="need a three-phase bus each"):
+        spread_buses(feeder, 99)

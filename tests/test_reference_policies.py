@@ -1,0 +1,216 @@
+"""Floors and ceilings: no policy passes the bound, search never ends below its start, copies leave the twin alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gridray.errors import ConfigError
+from gridray.evaluation.rollout import evaluate_policy
+from gridray.policies.look_ahead import LookAhead
+from gridray.policies.optimal.day import Day
+from gridray.policies.optimal.hindsight import penalties
+from gridray.policies.optimal.plan import PLANNERS, PerfectPlan
+from gridray.policies.optimal.programme import Programme
+from gridray.policies.optimal.storage import best_storage_day
+from gridray.policies.optimal.volt_var import bound_day, plan_day
+from gridray.policies.registry import POLICIES, make_policy, make_reference
+from gridray.policies.search import SearchSpace, action_space, actions_of, coordinate_search, points_of
+from gridray.policies.static import StaticSetting, best_setting
+from gridray.tasks.base import set_points
+from gridray.tasks.fork import fork
+from gridray.tasks.registry import TASKS, make_task
+
+if TYPE_CHECKING:
+    from gridray.tasks.base import Task
+
+CONFIG = {"feeder": "ieee13", "num_days": 40, "step_minutes": 60, "days": "held_out"}
+DAYS = np.array([4, 9, 24])
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return make_task("volt_var", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def planner(task: Task) -> PerfectPlan:
+    return PerfectPlan(task)
+
+
+def returns(name: str, task: Task) -> np.ndarray:
+    return evaluate_policy(make_reference(name, task), task, days=DAYS).returns
+
+
+def test_copies_go_their_own_way_and_agree_with_the_original(task: Task) -> None:
+    state = task.new_state(2)
+    task.reset(state, np.arange(2), DAYS[:2], np.zeros(2, dtype=np.uint64))
+    before = task.observe(state).copy()
+    copies = fork(state, np.array([1, 0, 1]))
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (3, len(task.action_channels))).astype(np.float32)
+    ahead = task.step(copies, actions)
+    np.testing.assert_array_equal(task.observe(state), before)
+    np.testing.assert_array_equal(task.step(state, actions[[1, 0]]).rewards, ahead.rewards[[1, 0]])
+
+
+def test_state_with_something_uncopyable_is_refused() -> None:
+    with pytest.raises(TypeError, match="set"):
+        fork({"a": {1}}, np.arange(1))
+
+
+def test_points_and_actions_are_inverse_and_decode_alike(task: Task) -> None:
+    channels = task.action_channels
+    low, high, is_whole = action_space(channels)
+    points = np.random.default_rng(1).uniform(low, high, (200, len(channels)))
+    points = np.where(is_whole, np.rint(points), points)
+    actions = actions_of(channels, points)
+    np.testing.assert_allclose(points_of(channels, actions), points, atol=1e-6)
+    taps = [column for column, channel in enumerate(channels) if channel.kind == "integer"]
+    np.testing.assert_array_equal(set_points(channels, actions)[:, taps], points[:, taps])
+
+
+def test_coordinate_search_climbs_a_hill_in_every_environment() -> None:
+    peaks = np.array([[0.3, -0.7, 3.0], [-0.2, 0.9, -2.0]])
+    space = SearchSpace(np.array([-1.0, -1.0, -4.0]), np.array([1.0, 1.0, 4.0]), np.array([False, False, True]))
+
+    def score(points: np.ndarray) -> np.ndarray:
+        return -((points - peaks) ** 2).sum(axis=-1)
+
+    found, value = coordinate_search(score, np.zeros((2, 3)), space, [0.5, 0.25, 0.12, 0.06, 0.03, 0.015])
+    np.testing.assert_allclose(found, peaks, atol=0.05)
+    np.testing.assert_array_equal(found[:, 2], peaks[:, 2])
+    np.testing.assert_allclose(value, score(found[None])[0])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_policy_acts_on_every_task(name: str) -> None:
+    made = make_task(name, {"num_days": 10, "step_minutes": 60, "days": "held_out"})
+    state = made.new_state(2)
+    made.reset(state, np.arange(2), made.allowed_days()[:2], np.zeros(2, dtype=np.uint64))
+    rng = np.random.default_rng(0)
+    setting = np.zeros(len(made.action_channels))
+    for policy in (make_policy("utility_controls", made), make_policy("hold", made), StaticSetting(made, setting)):
+        actions = policy.act(made.observe(state), rng)
+        assert actions.shape == (2, len(made.action_channels))
+        assert (np.abs(actions) <= 1.0).all()
+    actions = LookAhead(made, horizon=2, num_blocks=2, sizes=(0.5,)).act_on(state, rng)
+    assert np.isfinite(actions).all()
+
+
+def test_one_step_of_greedy_is_never_below_the_utilitys(task: Task) -> None:
+    state = task.new_state(len(DAYS))
+    task.reset(state, np.arange(len(DAYS)), DAYS, np.zeros(len(DAYS), dtype=np.uint64))
+    rng = np.random.default_rng(0)
+    found = {}
+    for name in ("greedy", "utility_controls"):
+        policy = make_reference(name, task)
+        actions = policy.act_on(state, rng) if name == "greedy" else policy.act(task.observe(state), rng)
+        found[name] = task.step(fork(state, np.arange(len(DAYS))), actions).rewards
+    assert (found["greedy"] >= found["utility_controls"]).all()
+
+
+def test_static_setting_sees_training_days_only_and_reaches_its_taps(task: Task) -> None:
+    setting = best_setting(task, num_days=2, sizes=(0.5, 0.25))
+    found = best_setting(make_task("volt_var", CONFIG | {"days": "train"}), num_days=2, sizes=(0.5, 0.25))
+    np.testing.assert_array_equal(setting, found)
+    state = task.new_state(1)
+    task.reset(state, np.arange(1), DAYS[:1], np.zeros(1, dtype=np.uint64))
+    policy = StaticSetting(task, setting)
+    for _ in range(9):
+        task.step(state, policy.act(task.observe(state), np.random.default_rng(0)))
+    taps = np.rint((state.grid.taps[:, 0] - 1.0) / 0.00625)
+    np.testing.assert_array_equal(taps, setting[: len(taps)])
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_no_policy_passes_the_bound_and_the_plan_comes_near(name: str, planner: PerfectPlan) -> None:
+    made = make_task(name, CONFIG)
+    own = planner if name == "volt_var" else PerfectPlan(made)
+    bounds = np.array([own.best(int(day)).bound for day in DAYS])
+    reached = {policy: returns(policy, made) for policy in (*POLICIES, "greedy")}
+    reached["perfect_plan"] = evaluate_policy(own, made, days=DAYS).returns
+    for policy, found in reached.items():
+        assert (found <= bounds).all(), policy
+    gap = (bounds - reached["utility_controls"]).sum()
+    assert (bounds - reached["perfect_plan"]).sum() < 0.05 * gap
+    assert reached["perfect_plan"].sum() > max(found.sum() for p, found in reached.items() if p != "perfect_plan")
+
+
+def test_bound_is_just_above_brute_force_on_a_small_day() -> None:
+    # A day whose only freedom is one inverter's kvar: steps are free of each other, and every level can be tried.
+    made = make_task("volt_var", CONFIG | {"num_pv": 1, "battery_share": 0.0, "num_batteries": 0})
+    day = Day(made, 9)
+    day.low[:], day.high[:] = day.start(), day.start()
+    kvar = day.kvar.start
+    day.low[:, kvar], day.high[:, kvar] = -300.0, 300.0
+    plans = np.repeat(day.start()[None], 61, axis=0)
+    plans[:, :, kvar] = np.linspace(-300.0, 300.0, 61)[:, None]
+    levels = np.min([penalties(made, day, plan) for plan in plans], axis=0)
+    best = -np.minimum(levels, -made.config.reward_floor).sum()
+    about = day.expand(plan_day(made, day, day.expand(day.start())).plan)
+    found = bound_day(made, day, about)
+    assert best - 0.01 <= found <= best + 0.01 * abs(best)
+
+
+def test_storage_bound_is_the_best_of_all_whole_hours() -> None:
+    # One battery of 2 h against a square price: buy in the two cheap hours, sell in the two dear ones.
+    made = make_task("storage", CONFIG | {"num_batteries": 1, "battery_hours": 2.0, "import_limit_share": 5.0})
+    prices = made.prices_eur_per_kwh(9)
+    best = best_storage_day(made, 9)
+    plan = best.set_points[f"battery.{made.batteries.names[0]}.kw"]
+    reached = evaluate_policy(PerfectPlan(made), made, days=[9]).returns[0]
+    assert best.bound - 0.02 <= reached <= best.bound
+    assert prices[plan > 1.0].mean() > prices[plan < -1.0].mean()
+
+
+def test_penalty_of_the_planner_is_the_tasks_own(task: Task, planner: PerfectPlan) -> None:
+    best = planner.best(9).set_points
+    day = Day(task, 9)
+    plan = day.start()
+    for column, name in enumerate(task.grid.tap_names):
+        plan[:, column] = best[f"regulator.{name}.tap"]
+    for column, name in enumerate(task.grid.capacitor_names, day.capacitors.start):
+        plan[:, column] = best[f"capacitor.{name}.state"]
+    for number, generator in enumerate(day.generators):
+        plan[:, day.kw.start + number] = best[f"{generator.kind}.{generator.name}.kw"]
+        plan[:, day.kvar.start + number] = best[f"{generator.kind}.{generator.name}.kvar"]
+    expected = -np.minimum(penalties(task, day, plan), -task.config.reward_floor).sum()
+    reached = evaluate_policy(planner, task, days=[9]).returns[0]
+    assert reached == pytest.approx(expected, abs=2e-3)
+
+
+def test_expansion_predicts_the_power_flow_beside_it(task: Task) -> None:
+    day = Day(task, 9)
+    about = day.expand(day.start())
+    rng = np.random.default_rng(0)
+    shift = rng.uniform(-1.0, 1.0, about.at.shape)
+    shift[:, day.kw], shift[:, day.kvar] = 30.0 * shift[:, day.kw], 30.0 * shift[:, day.kvar]
+    shift[:, day.capacitors] *= 0.1
+    flow = day.flow(about.at + shift, np.arange(day.num_steps))
+    v = about.vmag_pu + np.einsum("tnc,tc->tn", about.vmag_slope, shift)
+    losses = about.losses_kw + np.einsum("tc,tc->t", about.losses_slope, shift)
+    losses += 0.5 * np.einsum("tc,tcd,td->t", shift, about.losses_curvature, shift)
+    assert np.abs(v - flow.vmag_pu).max() < 5e-4
+    np.testing.assert_allclose(losses, flow.losses_kw, rtol=5e-3)
+
+
+def test_programme_finds_the_known_optimum() -> None:
+    # max 3x + 2y, x + y <= 4, x + 3y <= 6, x <= 3: (3, 1), 11; with whole y <= 0.5: y = 0, 9.
+    programme = Programme()
+    x, y = programme.variables((1,), 0.0, 3.0, cost=-3.0), programme.variables((1,), 0.0, cost=-2.0)
+    programme.rows([(1.0, x), (1.0, y)], high=4.0)
+    programme.rows([(1.0, x), (3.0, y)], high=6.0)
+    assert programme.solve().value == pytest.approx(-11.0)
+    whole = Programme()
+    x, y = whole.variables((1,), 0.0, 3.0, cost=-3.0), whole.variables((1,), 0.0, 0.5, cost=-2.0, is_whole=True)
+    whole.rows([(1.0, x), (1.0, y)], high=4.0)
+    assert whole.solve().bound == pytest.approx(-9.0)
+
+
+def test_task_without_a_programme_and_wrong_horizons_are_refused(task: Task) -> None:
+    with pytest.raises(ConfigError, match="no optimisation bound"):
+        PerfectPlan(make_task("ev_charging", {"num_days": 10, "step_minutes": 60}))
+    with pytest.raises(ConfigError, match="num_blocks is 3"):
+        LookAhead(task, horizon=2, num_blocks=3)
