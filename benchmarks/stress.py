@@ -1,7 +1,7 @@
 """Solve thousands of extreme random states of each feeder; count what becomes of them, OpenDSS's answers beside ours.
 
 Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/stress.py benchmarks/stress.json [--states 10000]
-    [--opendss-states 500] [--feeders ieee13 ieee123]
+    [--opendss-states 500] [--feeders ieee13 ieee123] [--processes 1]
 
 Loads from 0 to 5 times nominal, every load model (each chunk of states draws them anew), PV beside a third of the
 loads up to 3 times the feeder's peak load, random switches, capacitors and taps, the source at 0.8 to 1.2 pu.
@@ -16,7 +16,10 @@ import argparse
 import json
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -265,19 +268,67 @@ def _verdict(*, is_ours: bool, is_theirs: bool) -> str:
     return "only opendss" if is_theirs else "neither"
 
 
-def stress(case: str, num_states: int, num_opendss: int) -> dict[str, Any]:
-    """Solve the feeder's random states chunk by chunk."""
+def stress(case: str, num_states: int, num_opendss: int, num_processes: int) -> dict[str, Any]:
+    """Solve the feeder's random states, the chunks dealt out to processes."""
+    chunks = range(-(-num_states // CHUNK))
+    hands = [chunks[first::num_processes] for first in range(min(num_processes, len(chunks)))]
+    deal = partial(stress_chunks, case, num_states=num_states, num_opendss=num_opendss)
+    if len(hands) == 1:
+        parts = [deal(hands[0])]
+    else:
+        with ProcessPoolExecutor(len(hands), get_context("spawn")) as pool:
+            parts = list(pool.map(deal, hands))
+    counts = sum((part.counts for part in parts), Counter(dict.fromkeys(STATUSES, 0)))
+    wrong = sorted((row for part in parts for row in part.wrong), key=lambda row: row["state"])
+    seconds = sum(part.seconds for part in parts)
+    return {
+        "feeder": case,
+        "num_states": num_states,
+        "num_converged": counts["converged"] + counts["dead island"],
+        "statuses": {status: counts[status] for status in STATUSES},
+        "num_flagged": counts["beyond loadability"] + counts["not converged"],
+        "num_with_nan": counts["with nan"],
+        "num_wrongly_converged": len(wrong),
+        "wrongly_converged": wrong[:20],
+        "num_over_limit_by_rounding_alone": counts["by rounding"],
+        "largest_residual_of_converged": max(part.worst for part in parts),
+        "seconds": round(seconds, 3),
+        "ms_per_state": round(1e3 * seconds / num_states, 4),
+        "ms_per_state_of_slowest_chunk": round(1e3 * max(part.slowest for part in parts), 4),
+        "opendss": {
+            "num_states": num_opendss,
+            "tolerance": 1e-8,
+            "max_iterations": 100,
+            **dict(sum((part.peer for part in parts), Counter())),
+        },
+    }
+
+
+class Part(NamedTuple):
+    """What became of some chunks: counts of ours and with OpenDSS, wrong states, times in s, the worst residual."""
+
+    counts: Counter[str]
+    peer: Counter[str]
+    wrong: list[dict[str, Any]]
+    seconds: float
+    slowest: float
+    worst: float
+
+
+def stress_chunks(case: str, chunks: range, *, num_states: int, num_opendss: int) -> Part:
+    """Solve these chunks of states, each drawn from its own stream."""
     plain = peers.feeder_of(case)
-    rng = np.random.default_rng(0)
-    feeder = with_pv(plain, rng)
+    feeder = with_pv(plain, np.random.default_rng(0))
     windings = {control.transformer: control.winding for control in feeder.regulators}
     dss = StressedOpenDss(case, gridray.compile_feeder(plain), windings)
     dss.adapt(feeder, gridray.compile_feeder(feeder))
-    counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
+    counts: Counter[str] = Counter()
     peer: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
-    num_nan, num_rounding, seconds, slowest, worst = 0, 0, 0.0, 0.0, 0.0
-    for first in range(0, num_states, CHUNK):
+    seconds, slowest, worst = 0.0, 0.0, 0.0
+    for chunk in chunks:
+        rng = np.random.default_rng([1, chunk])
+        first = chunk * CHUNK
         num = min(CHUNK, num_states - first)
         varied = with_random_models(feeder, rng)
         grid = gridray.compile_feeder(varied)
@@ -288,29 +339,15 @@ def stress(case: str, num_states: int, num_opendss: int) -> dict[str, Any]:
         seconds += time.perf_counter() - start
         counts.update(result.status.tolist())
         residual, raw = relative_residual(kirchhoff(varied, grid), result)
-        num_rounding += int((result.converged & (raw > ALLOWED_RESIDUAL) & (residual <= ALLOWED_RESIDUAL)).sum())
-        num_nan += int((~np.isfinite(result.state.v)).any(axis=(0, 1)).sum())
+        is_by_rounding = result.converged & (raw > ALLOWED_RESIDUAL) & (residual <= ALLOWED_RESIDUAL)
+        counts["by rounding"] += int(is_by_rounding.sum())
+        counts["with nan"] += int((~np.isfinite(result.state.v)).any(axis=(0, 1)).sum())
         is_wrong = result.converged & ~(residual <= ALLOWED_RESIDUAL)
         wrong += [{"state": first + int(row), "residual": float(residual[row])} for row in np.flatnonzero(is_wrong)]
         worst = max(worst, float(residual[result.converged].max(initial=0.0)))
         share = num_opendss * (first + num) // num_states - num_opendss * first // num_states
         peer += compare(dss, varied, inputs, result, min(share, num))
-    return {
-        "feeder": case,
-        "num_states": num_states,
-        "num_converged": counts["converged"] + counts["dead island"],
-        "statuses": dict(counts),
-        "num_flagged": counts["beyond loadability"] + counts["not converged"],
-        "num_with_nan": num_nan,
-        "num_wrongly_converged": len(wrong),
-        "wrongly_converged": wrong[:20],
-        "num_over_limit_by_rounding_alone": num_rounding,
-        "largest_residual_of_converged": worst,
-        "seconds": round(seconds, 3),
-        "ms_per_state": round(1e3 * seconds / num_states, 4),
-        "ms_per_state_of_slowest_chunk": round(1e3 * slowest, 4),
-        "opendss": {"num_states": num_opendss, "tolerance": 1e-8, "max_iterations": 100, **dict(peer)},
-    }
+    return Part(counts, peer, wrong, seconds, slowest, worst)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -334,10 +371,11 @@ def main() -> None:
     parser.add_argument("--states", type=int, default=10000)
     parser.add_argument("--opendss-states", type=int, default=500)
     parser.add_argument("--feeders", nargs="+", default=FEEDERS)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="60 states of each feeder, 10 with OpenDSS")
     arguments = parser.parse_args()
     num, num_peer = (60, 10) if arguments.quick else (arguments.states, arguments.opendss_states)
-    rows = [stress(case, num, min(num_peer, num)) for case in arguments.feeders]
+    rows = [stress(case, num, min(num_peer, num), arguments.processes) for case in arguments.feeders]
     aside = arguments.out.with_suffix(".tmp")
     aside.write_text(json.dumps({"method": __doc__, "feeders": rows}, indent=1) + "\n", "utf-8")
     aside.rename(arguments.out)
