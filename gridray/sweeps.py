@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
@@ -152,7 +153,9 @@ def sweep(
     # Tune's own CSV and JSON logs are read by nobody, and stay open where a sweep is interrupted.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     # Tune's banner is no result: standard output is for what the command prints.
-    with ray_session(), redirect_stdout(sys.stderr):
+    with ray_session(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+        # Trials that are used again would have to forget their networks: a new process does that for certain.
+        warnings.filterwarnings("ignore", "Consider boosting PBT performance")
         ReportCounter.on_report = on_report
         try:
             results = _tuner(config, space, out, resume=resume).fit()
@@ -257,7 +260,8 @@ def _tuner(config: SweepConfig, space: dict[str, Any], out: Path, *, resume: boo
             storage_path=str(out.parent),
             verbose=0,
             callbacks=[ReportCounter()],
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            # A population copies from others' checkpoints, which must last until they are read.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1 if config.scheduler == "asha" else 4),
         ),
     )
 

@@ -31,7 +31,7 @@ TASK = {"feeder": "ieee13", "num_days": 5}
 
 def write_datasets(folder: Path) -> dict[str, Path]:
     """Write the datasets of three utilities, of different size and mean."""
-    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0)
+    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0, licence="CC0-1.0")
     for seed, name in enumerate(NAMES):
         parts = [made_up(source, np.random.default_rng([seed, part]), num_rows=40 + 10 * seed) for part in range(2)]
         write_dataset(folder / name, parts, source)

@@ -49,7 +49,7 @@ def dataset(task: Task, tmp_path_factory: pytest.TempPathFactory) -> OfflineData
         "terminateds": np.zeros(num_rows, dtype=np.bool_),
         "truncateds": np.tile(np.arange(num_rows // 2) == num_rows // 2 - 1, 2),
     }
-    source = task_source(task, policy="random", seed=0)
+    source = task_source(task, policy="random", seed=0, licence="CC0-1.0")
     return write_dataset(tmp_path_factory.mktemp("data") / "north", [columns], source)
 
 

@@ -110,7 +110,7 @@ def test_bundle_holds_the_final_policy(config: FederateConfig, tmp_path: Path) -
 
 def test_clients_of_unlike_feeders_are_refused(config: FederateConfig, tmp_path: Path) -> None:
     client = config.clients[0]
-    source = task_source(make_task("volt_var", TASK | {"num_pv": 2}), policy="made up", seed=0)
+    source = task_source(make_task("volt_var", TASK | {"num_pv": 2}), policy="made up", seed=0, licence="CC0-1.0")
     write_dataset(tmp_path / "unlike", [made_up(source, np.random.default_rng(0), 10)], source)
     unlike = replace(config, clients=(client, ClientConfig(name="unlike", dataset=tmp_path / "unlike")))
     with pytest.raises(FederationError, match=r"'unlike' has '.*' as number \d+ of its observation_names"):

@@ -44,7 +44,7 @@ MASKED = ProtectionConfig(secure_aggregation=SecureAggregationConfig(limit=0.5))
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Made-up transitions of four utilities on one feeder, of different size, twelve days each."""
     folder = tmp_path_factory.mktemp("data")
-    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0)
+    source = task_source(make_task("volt_var", TASK), policy="made up", seed=0, licence="CC0-1.0")
     sizes = len(source.observation_names), len(source.action_names)
     for seed, name in enumerate(NAMES):
         rng = np.random.default_rng(seed)

@@ -71,8 +71,6 @@ def make_learner(
     grid = _grid(name, settings, action_channels)
     # Ray runs one learner per core: more threads each make every one of them slower, and sums depend on their number.
     torch.set_num_threads(1)
-    # Adam's moments of units that never fire decay to denormal numbers, which cost a hundred times a normal one.
-    torch.set_flush_denormal(True)
     if name in RLLIB_LEARNERS:
         learner: Learner = _rllib().RllibLearner(
             name, observation_size=observation_size, action_size=action_size, settings=settings, seed=seed

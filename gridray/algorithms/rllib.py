@@ -25,7 +25,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from gridray.algorithms.base import TRAINING_COLUMNS, Normaliser, Weights
-from gridray.algorithms.gradient import check_weights, finite_tensors
+from gridray.algorithms.gradient import check_weights, denormals_as_zero, finite_tensors
 from gridray.algorithms.networks import Normalisation
 from gridray.algorithms.policy import Head, LearnedPolicy
 from gridray.algorithms.settings import ValueSettings
@@ -109,6 +109,7 @@ class RllibLearner:
             self._random_state = torch.get_rng_state()
         self._module: Any = self._learner.module[MODULE]
 
+    @denormals_as_zero()
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Take one step of RLlib's learner; see `Learner.update`."""
         sizes = (self.observation_size, self.action_size)

@@ -8,10 +8,11 @@ import numpy as np
 
 from gridray.errors import DatasetError
 from gridray.physics.controls import TAP_STEP
-from gridray.physics.measure import power_balance, voltages
+from gridray.physics.measure import power_balance
 from gridray.physics.powerflow import solve_state
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import voltage_depths
+from gridray.tasks.readings import node_voltages
 from gridray.tasks.twin import Interval, TwinState
 from gridray.tasks.twin_task import TwinTask
 
@@ -106,8 +107,9 @@ def twin_state(task: Task, values: Values) -> TwinState:
         raise DatasetError(f"Task '{task.name}' has no twin to replay on: map 'reward' and every observation.")
     grid = replayed_state(task.feeder, task.grid, values)
     state: TwinState = task.new_state(len(grid.source_pu))
-    state.grid, state.v = grid, voltages(task.grid, grid)
-    state.interval_v = np.abs(state.v)
+    state.grid = grid
+    state.v, state.vmag_pu = node_voltages(task.grid, grid)
+    state.interval_v = state.vmag_pu
     return state
 
 
@@ -130,7 +132,7 @@ def score(task: Task, state: TwinState, measured: Values, values: Values) -> Ste
         raise DatasetError(f"Task '{task.name}' has no twin to score on: map 'reward'.")
     if unknown := {name for fleet in task.twin.fleets for name in fleet.quantities} - KNOWN_QUANTITIES:
         raise DatasetError(f"The score of '{task.name}' needs {min(unknown)}, which is not logged: map 'reward'.")
-    vmag = np.abs(state.v)
+    vmag = state.vmag_pu.copy()
     for row, node in enumerate(task.grid.node_names):
         if (seen := measured.get(f"vmag_pu.{node}")) is not None:
             vmag[row] = np.where(np.isnan(seen), vmag[row], seen)
