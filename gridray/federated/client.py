@@ -200,7 +200,7 @@ class UtilityClient:
         means: dict[str, float] = {}
         for prefix, learner in self._training.learners().items():
             table = evaluate_policy(learner.policy(), task, days=days, seed=self._spec.seed)
-            means |= {prefix + name: float(getattr(table, name).mean()) for name in JUDGED_BY}
+            means |= {prefix + name: float(table[name].mean()) for name in JUDGED_BY if name in table.names}
         return EvaluationReport(
             client=self._spec.name, round=broadcast.round, num_days=len(days), metrics=self._agreed(means)
         )
