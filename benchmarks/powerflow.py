@@ -85,7 +85,7 @@ class Plan(NamedTuple):
 FULL = Plan(
     cases=(("ieee13", 4096, 256), ("ieee34mod2", 2048, 256), ("ieee123", 1024, 128), ("ieee8500", 256, 8)),
     repeats=21,
-    radial=((14, 1024), (100, 256), (1000, 64), (2500, 64)),
+    radial=((14, 4096), (100, 1024), (1000, 256), (2500, 64)),
     synthetic_nodes=(100, 300, 1000, 3000, 10000, 30000, 100000),
     synthetic_envs=64,
     threads=(("ieee123", 4096), ("ieee8500", 256)),
