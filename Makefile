@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/gridray demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 benchmark-federation: setup
 	$(BIN)/python benchmarks/federation.py overhead benchmarks/federation_overhead.json
