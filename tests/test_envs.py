@@ -192,3 +192,23 @@ def test_nan_action_is_refused_by_name() -> None:
 def test_unknown_task_key_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="pv_share"):
         make_task("volt_var", {"pv_shar": 0.3})
+
+
+def test_list_of_seeds_seeds_each_environment() -> None:
+    envs = make_vector_env("volt_var", {"step_minutes": 60, "num_days": 300}, 3)
+    days = [envs.reset(seed=[1, second, 5])[1]["day"] for second in range(6)]
+    assert len({int(day[0]) for day in days}) == len({int(day[2]) for day in days}) == 1
+    assert len({int(day[1]) for day in days}) > 1
+    with pytest.raises(ConfigError, match="seed has 2 entries"):
+        envs.reset(seed=[1, 2])
+
+
+def test_reset_row_costs_nothing_and_counts_as_solved() -> None:
+    envs = make_vector_env("volt_var", {"step_minutes": 60, "num_days": 10}, 2)
+    envs.reset(seed=0)
+    for _ in range(envs.task.num_steps):
+        envs.step(np.zeros(envs.action_space.shape, np.float32))
+    _, rewards, _, _, infos = envs.step(np.zeros(envs.action_space.shape, np.float32))
+    assert (rewards == 0.0).all()
+    assert (infos["converged"] == 1.0).all()
+    assert all((value == 0.0).all() for name, value in infos.items() if name.startswith("cost_"))

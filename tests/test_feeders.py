@@ -208,3 +208,38 @@ def test_copies_with_more_leave_the_feeder_alone(ieee13: Feeder) -> None:
     assert richer.loads[-1].name == "more"
     assert len(richer.loads) == len(ieee13.loads) + 1
     validate(richer)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bus": "nosuch.2"}, "no bus 'nosuch'"),
+        ({"bus": "645.1"}, "Bus '645' has no node 1: it has 2, 3"),
+        ({"bus": "645.x"}, "not a name and node numbers"),
+        ({"phases": 3}, "names 1 node"),
+        ({"kv": 0.0}, "kv 0.0"),
+        ({"kv": -2.4}, "kv -2.4"),
+        ({"kw": float("nan")}, "nan kW"),
+        ({"connection": "star"}, "connection 'star'"),
+        ({"name": "first"}, "'first' is there already"),
+    ],
+)
+def test_addition_that_does_not_fit_is_refused_by_name(change: dict[str, object], said: str) -> None:
+    good = {"name": "new", "bus": "645.2", "phases": 1, "kv": 2.4, "kw": 10.0}
+    feeder = load_feeder("ieee13").with_generator(**{**good, "name": "first"})
+    assert len(feeder.with_generator(**good).generators) == 2
+    with pytest.raises(FeederError, match=said):
+        feeder.with_generator(**{**good, **change})
+
+
+def test_bus_is_found_whatever_its_case() -> None:
+    feeder = load_feeder("ieee13")
+    bus = feeder.source.bus
+    assert bus.upper() != bus
+    (load,) = feeder.with_load(name="new", bus=f"{bus.upper()}.1", phases=1, kv=66.4, kw=1.0).loads[-1:]
+    assert load.bus == bus
+
+
+def test_load_of_an_unknown_model_is_refused() -> None:
+    with pytest.raises(FeederError, match="model 9"):
+        load_feeder("ieee13").with_load(name="new", bus="645.2", phases=1, kv=2.4, kw=1.0, model=9)

@@ -55,6 +55,7 @@ new load.g like=a bus1=sourcebus kw=20
 new load.h bus1=sourcebus kw=-20 kvar=10
 load.h.kw=-40
 new load.i bus1=sourcebus
+new load.j bus1=sourcebus kw=270 pf=.9 allocationfactor=1
 batchedit load.[ab] vminpu=.8
 """
 TRANSFORMERS = """

@@ -177,3 +177,24 @@ def test_wrong_shape_and_nan_are_refused_by_name(grid: CompiledFeeder) -> None:
     kw[2] = np.nan
     with pytest.raises(ConfigError, match=r"load_kw\[0, 2\] is nan"):
         solve(grid, load_kw=kw)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"taps": [9.0, 6.0, 9.0]}, "not a number of steps"),
+        ({"capacitor_states": [2.5, 1.0]}, "capacitor_states has 2.5"),
+        ({"switch_closed": [0.5]}, "switch_closed has 0.5"),
+        ({"source_pu": 0.0}, "source_pu has 0"),
+        ({"tolerance": 0.0}, "tolerance is 0.0"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"num_threads": 0}, "num_threads is 0"),
+        ({"load_kw": {"671": "abc"}}, "give a number"),
+        ({"load_kw": {"671": [1.0, 2.0], "645": [1.0, 2.0, 3.0]}}, "give both the same"),
+        ({"load_kw": {"671": [[1.0, 2.0]]}}, "shape"),
+    ],
+)
+def test_what_no_device_can_do_is_refused(given: dict[str, object], said: str) -> None:
+    grid = compile_feeder(load_feeder("ieee13"))
+    with pytest.raises(ConfigError, match=said):
+        solve(grid, **given)

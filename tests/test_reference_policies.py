@@ -214,3 +214,15 @@ def test_task_without_a_programme_and_wrong_horizons_are_refused(task: Task) -> 
         PerfectPlan(make_task("ev_charging", {"num_days": 10, "step_minutes": 60}))
     with pytest.raises(ConfigError, match="num_blocks is 3"):
         LookAhead(task, horizon=2, num_blocks=3)
+
+
+@pytest.mark.parametrize("name", ["hold", "utility_controls"])
+def test_nobody_sheds_load_unasked(name: str) -> None:
+    task = make_task("curtailment", {"step_minutes": 60, "num_days": 10})
+    observations = np.zeros((1, len(task.observation_channels)), dtype=np.float32)
+    action = make_policy(name, task).act(observations, np.random.default_rng(0))
+    points = dict(zip((c.name for c in task.action_channels), set_points(task.action_channels, action)[0], strict=True))
+    assert all(value == 0.0 for channel, value in points.items() if channel.endswith("shed_kw"))
+    assert all(
+        value > 0.0 for channel, value in points.items() if channel.startswith("pv.") and channel.endswith(".kw")
+    )

@@ -183,3 +183,24 @@ def test_a_second_reset_is_like_the_first(name: str) -> None:
         first, _ = envs.reset(seed=4)
         seen.append(np.concatenate((first.ravel(), *(rows.ravel() for rows in play(envs, random_actions(of, 3), 2)))))
     np.testing.assert_array_equal(*seen)
+
+
+COUNTS = [
+    (name, field)
+    for name, (_, config) in TASKS.items()
+    for field in config.__dataclass_fields__
+    if field in {"num_pv", "num_batteries", "num_wind", "num_flexible", "num_heat_pumps"}
+    and (name, field) != ("storage", "num_batteries")
+]
+
+
+@pytest.mark.parametrize(("name", "field"), COUNTS)
+def test_fleet_may_be_empty_but_not_negative(name: str, field: str) -> None:
+    config = {"step_minutes": 60, "num_days": 10, field: 0}
+    envs = GridVectorEnv(make_task(name, config), 2)
+    envs.reset(seed=0)
+    observations, rewards, *_ = envs.step(np.zeros(envs.action_space.shape, np.float32))
+    assert np.isfinite(observations).all()
+    assert np.isfinite(rewards).all()
+    with pytest.raises(ConfigError, match=f"{field} is -1"):
+        make_task(name, config | {field: -1})

@@ -62,8 +62,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         options: {"days": int [num_envs]} names the days; {"seeds": uint64 [num_envs]} of their random numbers.
         """
         if isinstance(seed, list):
-            seed = seed[0]
-        if seed is not None:
+            self._seed_each(seed)
+        elif seed is not None:
             super().reset(seed=seed)
             self._seed_streams(seed)
         rows = np.arange(self.num_envs)
@@ -98,7 +98,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {f"cost_{name}": cost for name, cost in result.costs.items()} | result.indicators
         rewards = result.rewards
         if was_done.any():
-            infos = {name: np.where(was_done, 0.0, value) for name, value in infos.items()}
+            # A reset row costs nothing and is solved: averages of "converged" count it as it is.
+            infos = {name: np.where(was_done, float(name == "converged"), value) for name, value in infos.items()}
             rewards = np.where(was_done, 0.0, rewards)
         infos["day"] = self._state.day.copy()
         truncated = ~was_done & (self._state.t >= self.task.num_steps)
@@ -136,6 +137,13 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def _seed_streams(self, seed: int | None) -> None:
         seeds = np.random.SeedSequence(seed).generate_state(self.num_envs, np.uint64)
         self._streams = EnvStreams.from_seeds(seeds.astype(np.uint64))
+
+    def _seed_each(self, seeds: list[int | None]) -> None:
+        """Give each environment the stream of its own seed; where it is None, one of fresh entropy."""
+        if len(seeds) != self.num_envs:
+            raise ConfigError(f"seed has {len(seeds)} entries: give one for each of {self.num_envs} environments.")
+        words = [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds]
+        self._streams = EnvStreams.from_seeds(np.array(words, dtype=np.uint64))
 
     def _draw_days(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         drawn = self._streams.at(rows).uniform(1)[0] * len(self._days)

@@ -10,10 +10,12 @@ import networkx as nx
 import numpy as np
 
 from gridray.errors import FeederError
+from gridray.feeders.components import Load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from gridray.feeders.components import Generator
     from gridray.feeders.feeder import Feeder
 
 LOAD_MODELS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -44,6 +46,25 @@ def validate_read(feeder: Feeder) -> None:
         FeederError: the message lists every problem with the element, the value, the rule and the remedy.
     """
     _report(feeder, [*_names(feeder), *_codes(feeder), *_regulators(feeder)])
+
+
+def check_addition(added: Load | Generator, others: Sequence[Load | Generator]) -> None:
+    """Check a load or generator that is put beside others.
+
+    Raises:
+        FeederError: its name is taken, or its voltage, power, connection or model makes no sense.
+    """
+    what = f"{type(added).__name__} '{added.name}'"
+    if any(other.name == added.name for other in others):
+        raise FeederError(f"{what} is there already: give it a name of its own.")
+    if not (added.kv > 0.0 and math.isfinite(added.kv)):
+        raise FeederError(f"{what} has kv {added.kv}: give its rated voltage, above 0.")
+    if not all(math.isfinite(value) for value in (added.kw, added.kvar)):
+        raise FeederError(f"{what} has {added.kw} kW and {added.kvar} kvar: give finite numbers.")
+    if added.connection not in {"wye", "delta"}:
+        raise FeederError(f"{what} has connection '{added.connection}': give wye or delta.")
+    if isinstance(added, Load) and (added.model not in LOAD_MODELS or (added.model == 8 and len(added.zipv) != 7)):
+        raise FeederError(f"{what} has model {added.model}: give 1 to 8, and for 8 the seven numbers of zipv.")
 
 
 def _report(feeder: Feeder, problems: list[str]) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SMALLEST_CONTINUATION_STEP = 1e-3
 """Share of the load at which continuation stops: what lies beyond has no solution that it can reach."""
+LARGEST_TAP = 2.0
+"""Ratio over nominal that no transformer has; above it, steps were given for ratios."""
 ENOUGH_ITERATIONS = 20
 """With fewer allowed, failure says nothing about loadability, and continuation is not tried."""
 
@@ -68,6 +70,10 @@ def solve(  # noqa: PLR0913
     Raises:
         ConfigError: an array has the wrong shape or a value that is not finite, or a name is unknown.
     """
+    if not 0.0 < tolerance < 1.0:
+        raise ConfigError(f"tolerance is {tolerance}: give the largest last correction in pu, such as 1e-8.")
+    if num_threads < 1:
+        raise ConfigError(f"num_threads is {num_threads}: give 1 or more.")
     columns = {
         "load_kw": (load_kw, grid.load_names, grid.load_kw),
         "load_kvar": (load_kvar, grid.load_names, grid.load_kvar),
@@ -83,8 +89,7 @@ def solve(  # noqa: PLR0913
     for name, array in arrays.items():
         if len(array) not in {1, num_envs}:
             raise ConfigError(f"{name} has {len(array)} rows but another array has {num_envs}: give both the same.")
-    if not (arrays["taps"] > 0.0).all():
-        raise ConfigError(f"taps has {arrays['taps'].min()}: a tap is a ratio above 0, such as 1.00625.")
+    _check_controls(arrays)
     by_item = {
         name: (array if len(array) == num_envs else np.broadcast_to(array, (num_envs, array.shape[1]))).T
         for name, array in arrays.items()
@@ -103,6 +108,20 @@ def solve(  # noqa: PLR0913
     )
     solved = _solve(grid, state, tolerance, max_iterations, num_threads, is_warm=False)
     return PowerFlow(grid, solved)
+
+
+def _check_controls(arrays: Mapping[str, NDArray[np.float64]]) -> None:
+    """Refuse positions that no device has."""
+    taps, source_pu = arrays["taps"], arrays["source_pu"]
+    if not ((taps > 0.0) & (taps <= LARGEST_TAP)).all():
+        wrong = taps[~((taps > 0.0) & (taps <= LARGEST_TAP))][0]
+        raise ConfigError(f"taps has {wrong:g}: a tap is a ratio, such as 1.00625 for one step, not a number of steps.")
+    for name in ("capacitor_states", "switch_closed"):
+        if not ((arrays[name] == 0.0) | (arrays[name] == 1.0)).all():
+            wrong = arrays[name][(arrays[name] != 0.0) & (arrays[name] != 1.0)][0]
+            raise ConfigError(f"{name} has {wrong:g}: give 1 (closed) or 0 (open).")
+    if not (source_pu > 0.0).all():
+        raise ConfigError(f"source_pu has {source_pu.min():g}: give a voltage above 0, such as 1.0.")
 
 
 def _drawn(loads: NDArray[np.float64], generators: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -310,12 +329,25 @@ def _checked(
 def _by_name(
     name: str, given: Mapping[str, ArrayLike], names: tuple[str, ...], default: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    columns = {key: np.atleast_1d(np.asarray(value, dtype=np.float64)) for key, value in given.items()}
-    array = np.repeat(default[None, :], max((len(c) for c in columns.values()), default=1), axis=0)
+    columns = {key: _column(name, key, value) for key, value in given.items()}
+    num_rows = max((len(column) for column in columns.values()), default=1)
+    array = np.repeat(default[None, :], num_rows, axis=0)
     for key, column in columns.items():
+        if len(column) not in {1, num_rows}:
+            raise ConfigError(f"{name}['{key}'] has {len(column)} rows but another has {num_rows}: give both the same.")
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ConfigError(f"{name} names '{key}', which this feeder has not.{hint}")
         array[:, names.index(key)] = column
     return array
+
+
+def _column(name: str, key: str, value: ArrayLike) -> NDArray[np.float64]:
+    try:
+        column = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}['{key}'] is {value!r}: give a number, or one for each environment.") from error
+    if column.ndim != 1:
+        raise ConfigError(f"{name}['{key}'] has shape {column.shape}: give a number, or one for each environment.")
+    return column

@@ -32,10 +32,12 @@ class Hold:
 def unlimited(channel: ActionChannel) -> float:
     """Return the set-point of a device left alone: full power where power is limited, NaN (keep) for a switch, else 0.
 
-    A channel in kW that does not go below 0 is such a limit: of what the sun gives, or a charger takes.
+    A device's own kW that does not go below 0 is such a limit: of what the sun gives, or a charger takes. What is asked
+    of it beyond, such as kW to shed, is nothing when nobody asks.
     """
     if channel.kind == "switch":
         return float("nan")
-    if channel.kind == "continuous" and channel.unit == "kW" and channel.low >= 0.0:
+    is_own_power = channel.name.rpartition(".")[2] in {"kw", "charge_kw"} and channel.low >= 0.0
+    if channel.kind == "continuous" and is_own_power:
         return channel.high
     return 0.0

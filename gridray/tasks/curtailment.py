@@ -67,9 +67,7 @@ class CurtailmentConfig(TwinConfig):
             raise ConfigError(f"battery_hours is {self.battery_hours}: give a number above 0.")
         if not 0.0 <= self.flexible_share <= 1.0:
             raise ConfigError(f"flexible_share is {self.flexible_share}: give a share from 0 to 1.")
-        for name in ("num_pv", "num_wind", "num_batteries", "num_flexible", "num_heat_pumps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: give a number from 0.")
+        self.check_counts("num_pv", "num_wind", "num_batteries", "num_flexible", "num_heat_pumps")
 
 
 class Curtailment(TwinTask):

@@ -52,6 +52,7 @@ class StorageConfig(TwinConfig):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
+        self.check_counts("num_pv")
         self.check_shares("pv_share", "battery_share", "import_limit_share")
         if self.num_batteries < 1 or not self.battery_hours > 0.0 or not self.battery_share > 0.0:
             raise ConfigError(

@@ -57,6 +57,12 @@ class TwinConfig:
                 "give 2 <= held_out_every <= num_days."
             )
 
+    def check_counts(self, *names: str) -> None:
+        """Refuse fields of these names that are below 0."""
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: give a number from 0.")
+
     def check_shares(self, *names: str) -> None:
         """Refuse fields of these names that are no share from 0 to 5."""
         for name in names:

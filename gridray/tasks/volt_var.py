@@ -57,7 +57,12 @@ class VoltVarConfig(TwinConfig):
         super().__post_init__()
         if not self.battery_hours > 0.0:
             raise ConfigError(f"battery_hours is {self.battery_hours}: give a number above 0.")
+        self.check_counts("num_pv", "num_batteries")
         self.check_shares("pv_share", "battery_share")
+        if not self.reward_floor < 0.0:
+            raise ConfigError(f"reward_floor is {self.reward_floor}: give a number below 0.")
+        if not self.voltage_weight >= 0.0:
+            raise ConfigError(f"voltage_weight is {self.voltage_weight}: give a number from 0.")
 
 
 class VoltVar(TwinTask):

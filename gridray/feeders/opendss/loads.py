@@ -50,7 +50,9 @@ def defaults(_: Model) -> Values:
 def after(_: Model, load: Element, prop: str) -> None:
     """Follow up a property of a load."""
     if prop in _GIVEN_BY:
-        load.v["given_by"] = _GIVEN_BY[prop]
+        # An allocation factor says nothing until there is a connected kVA to allocate (OpenDSS's ComputeAllocatedLoad).
+        if prop != "allocationfactor" or load.v["xfkva"] > 0.0:
+            load.v["given_by"] = _GIVEN_BY[prop]
     elif prop == "conn":
         load.v["conn"] = connection(load.v["conn"])
     elif prop == "pf" and not 0.0 < abs(load.v["pf"]) <= 1.0:

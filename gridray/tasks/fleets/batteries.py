@@ -102,7 +102,9 @@ class Batteries:
         """Return injected power, pu of kVA, and state of charge."""
         own: BatteryState = state.fleets[self.kind]
         kva = self.battery.kva
-        return np.stack((own.kw / kva, own.kvar / kva, own.soc), axis=1).reshape(len(self.observation_channels), -1)
+        return np.stack((own.kw / kva, own.kvar / kva, own.soc), axis=1).reshape(
+            len(self.observation_channels), len(state.t)
+        )
 
     def stored_kwh(self, state: TwinState) -> NDArray[np.float64]:
         """Return the energy in all batteries, kWh, [E]."""

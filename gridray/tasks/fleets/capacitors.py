@@ -64,4 +64,4 @@ class Capacitors:
         if not self._budget.is_observed:
             return states
         ready = operations_ready(self._budget, state.fleets[self.kind])
-        return np.stack((states, ready), axis=1).reshape(len(self.observation_channels), -1)
+        return np.stack((states, ready), axis=1).reshape(len(self.observation_channels), len(state.t))

@@ -92,4 +92,4 @@ class FlexibleLoads:
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return what each would draw and owes."""
         own: FlexibleState = state.fleets[self.kind]
-        return np.stack((own.base_kw, own.owed_kwh), axis=1).reshape(len(self.observation_channels), -1)
+        return np.stack((own.base_kw, own.owed_kwh), axis=1).reshape(len(self.observation_channels), len(state.t))

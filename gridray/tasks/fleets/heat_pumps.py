@@ -109,7 +109,7 @@ class HeatPumps:
         """Return duty and temperatures of each group."""
         own: HeatPumpState = state.fleets[self.kind]
         seen = np.stack((own.duty, own.indoor_c, own.outdoor_c), axis=1)
-        return seen.reshape(len(self.observation_channels), -1)
+        return seen.reshape(len(self.observation_channels), len(state.t))
 
     def _draw(self, state: TwinState, own: HeatPumpState, duty: NDArray[np.float64]) -> HeatPumpState:
         duty = np.where(own.indoor_c < LOW_C, 1.0, np.where(own.indoor_c > HIGH_C, 0.0, np.clip(duty, 0.0, 1.0)))

@@ -131,7 +131,7 @@ class Inverters:
         """Return what is available and what is injected, pu of kVA."""
         own: InverterState = state.fleets[self.kind]
         seen: NDArray[np.float64] = np.stack(own, axis=1) / self._kva[:, None]
-        return seen.reshape(len(self.observation_channels), -1)
+        return seen.reshape(len(self.observation_channels), len(state.t))
 
     def _by_voltage(self, state: TwinState, kw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return active and reactive power at the voltages of the state, within the inverters' limits."""

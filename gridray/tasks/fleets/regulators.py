@@ -77,4 +77,4 @@ class Regulators:
         rows = [(state.grid.taps - 1.0) / TAP_STEP, control_voltages(self._grid, state.grid, state.v)]
         if self._budget.is_observed:
             rows.append(operations_ready(self._budget, state.fleets[self.kind]))
-        return np.stack(rows, axis=1).reshape(len(self.observation_channels), -1)
+        return np.stack(rows, axis=1).reshape(len(self.observation_channels), len(state.t))
