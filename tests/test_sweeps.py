@@ -63,6 +63,8 @@ def test_optuna_learns_from_finished_trials() -> None:
     assert drawn[0] == drawn[1]
 
 
+# Trials are stopped and started anew, each in a process that imports all libraries.
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_local")
 def test_population_hands_networks_on(tmp_path: Path) -> None:
     dataset = record(RecordConfig(task_config={"num_days": 10}, num_episodes=2), tmp_path / "data", use_ray=False)

@@ -108,10 +108,10 @@ def test_conductors_grow_towards_the_head() -> None:
 
 
 def test_a_hundred_thousand_nodes_take_seconds() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     feeder = synthetic_feeder(100_000, seed=1)
     # 2.5 s on one core of the machine that this was written on; the bound leaves room for busy machines.
-    assert time.perf_counter() - start < 15.0
+    assert time.process_time() - start < 15.0
     assert len(nodes(feeder)) == pytest.approx(100_000, abs=10)
     assert sum(t.windings[0].connection == "delta" for t in feeder.transformers) == 5
 
