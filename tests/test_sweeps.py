@@ -174,6 +174,13 @@ def test_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, capsys: pytest.C
     assert str(out / "best.yaml") in printed
     best = load_config(LearnerSettings, out / "best.yaml")
     assert best.learner["temperature"] in {1.0, 10.0}
+    assert best.online_evaluations is not None
+    assert 4 <= best.online_evaluations <= 6
+    rows = (out / "trials.csv").read_text().splitlines()
+    assert rows[0] == "score,num_updates,num_evaluations,is_done,hidden_sizes,learning_rate,temperature,error"
+    assert len(rows) == 3
+    assert sum(int(row.split(",")[2]) for row in rows[1:]) == best.online_evaluations
+    assert "learning_rate" in (out / "trials.svg").read_text()
 
 
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:

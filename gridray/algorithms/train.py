@@ -42,6 +42,8 @@ class TrainConfig:
     learner: configuration of the algorithm.
     report_every: updates between two rows of the history; each row comes with a checkpoint.
     stream: read batches as a Ray Data stream; by default only where the data does not fit in memory.
+    online_evaluations: how many policies were run on a simulator to choose these settings; None: not known. The bundle
+        states it.
     """
 
     dataset: Path
@@ -52,20 +54,29 @@ class TrainConfig:
     learner: dict[str, Any] = field(default_factory=dict)
     report_every: int = 500
     stream: bool | None = None
+    online_evaluations: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_updates", "batch_size", "report_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give 1 or more")
+        _check_online_evaluations(self.online_evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """What to train with, as a sweep writes it to `best.yaml`."""
+    """What to train with, as a sweep writes it to `best.yaml`.
+
+    online_evaluations: how many policies were run on a simulator to choose them; None: not known.
+    """
 
     algorithm: str = "iql"
     batch_size: int = 256
     learner: dict[str, Any] = field(default_factory=dict)
+    online_evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_online_evaluations(self.online_evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +217,14 @@ def save_policy(training: Training, config: TrainConfig, dataset: OfflineDataset
             "data_sha256": _data_sha256(dataset),
         },
     }
+    if config.online_evaluations is not None:
+        provenance["online_evaluations"] = config.online_evaluations
     save_bundle(path, learner=training.learner, task=make_task(card.task, card.task_config), provenance=provenance)
+
+
+def _check_online_evaluations(number: int | None) -> None:
+    if number is not None and number < 0:
+        raise ConfigError(f"online_evaluations is {number}: give 0 or more, or leave it out where it is not known")
 
 
 def _identity(config: TrainConfig, dataset: OfflineDataset) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def command(  # one parameter per option
 
     Example: gridray train data/north --algorithm iql --out runs/north --updates 20000
     """
-    chosen = LearnerSettings() if config is None else load_config(LearnerSettings, config)
+    # Settings that nobody chose were chosen without a simulator.
+    chosen = LearnerSettings(online_evaluations=0) if config is None else load_config(LearnerSettings, config)
     settings = TrainConfig(
         dataset=dataset,
         algorithm=algorithm or chosen.algorithm,
@@ -55,6 +56,7 @@ def command(  # one parameter per option
         seed=seed,
         learner=chosen.learner,
         stream=stream,
+        online_evaluations=chosen.online_evaluations,
     )
     with ExitStack() as stack:
         reporters = [_advance(stack.enter_context(progress(f"Training {settings.algorithm}", updates)))]
