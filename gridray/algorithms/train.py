@@ -98,8 +98,11 @@ class TrainResult:
 class Training:
     """A learner and its batches, somewhere on the way; the same from one seed, stopped in between or not."""
 
-    def __init__(self, config: TrainConfig, dataset: OfflineDataset) -> None:
-        """Make learner and normaliser; a Ray must be running if the data is streamed."""
+    def __init__(self, config: TrainConfig, dataset: OfflineDataset, *, part: tuple[int, int] = (0, 1)) -> None:
+        """Make learner and normaliser; a Ray must be running if the data is streamed.
+
+        part: which of how many parts of each batch this learner takes; those of a stream are its only one.
+        """
         self.learner: Learner = make_learner(
             config.algorithm,
             observation_size=len(dataset.card.observation_names),
@@ -111,9 +114,9 @@ class Training:
         self.history: list[HistoryRow] = []
         self.num_updates = 0
         self._identity = _identity(config, dataset)
-        is_streamed = _is_streamed(config, dataset)
+        streams = is_streamed(config, dataset)
         columns, cost_column = self.learner.columns, self.learner.cost_column
-        self.learner.set_normaliser(dataset_normaliser(dataset, stream=is_streamed, cost_column=cost_column))
+        self.learner.set_normaliser(dataset_normaliser(dataset, stream=streams, cost_column=cost_column))
         options: dict[str, Any] = {
             "batch_size": config.batch_size,
             "seed": config.seed,
@@ -121,8 +124,8 @@ class Training:
         }
         self._batches: Batches = (
             StreamedBatches(dataset, columns, **options)
-            if is_streamed
-            else InMemoryBatches(load_columns(dataset, columns), **options)
+            if streams
+            else InMemoryBatches(load_columns(dataset, columns), **options, part=part)
         )
 
     def advance(self, num_updates: int) -> HistoryRow:
@@ -184,16 +187,34 @@ def train(config: TrainConfig, out: Path, on_progress: Callable[[HistoryRow], No
     """
     dataset = OfflineDataset.open(config.dataset)
     with ExitStack() as stack:
-        if _is_streamed(config, dataset):
+        if is_streamed(config, dataset):
             stack.enter_context(ray_session())
         training = Training(config, dataset)
-        if (out / CHECKPOINT).exists():
-            training.restore(out / CHECKPOINT)
-        while training.num_updates < config.num_updates:
-            row = training.advance(min(config.report_every, config.num_updates - training.num_updates))
+        run_to_end(training, config, out, on_progress)
+    return write_result(training, config, dataset, out)
+
+
+def run_to_end(
+    training: Training,
+    config: TrainConfig,
+    out: Path,
+    on_progress: Callable[[HistoryRow], None] | None = None,
+    *,
+    is_writer: bool = True,
+) -> None:
+    """Go on from the checkpoint in `out`, if there is one, to the last update; is_writer: write checkpoints."""
+    if (out / CHECKPOINT).exists():
+        training.restore(out / CHECKPOINT)
+    while training.num_updates < config.num_updates:
+        row = training.advance(min(config.report_every, config.num_updates - training.num_updates))
+        if is_writer:
             training.save(out / CHECKPOINT)
-            if on_progress is not None:
-                on_progress(row)
+        if on_progress is not None:
+            on_progress(row)
+
+
+def write_result(training: Training, config: TrainConfig, dataset: OfflineDataset, out: Path) -> TrainResult:
+    """Write history and bundle."""
     out.mkdir(parents=True, exist_ok=True)
     history = [asdict(row) for row in training.history]
     (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
@@ -229,7 +250,7 @@ def _check_online_evaluations(number: int | None) -> None:
 
 def _identity(config: TrainConfig, dataset: OfflineDataset) -> dict[str, Any]:
     """Return all that decides the numbers, but for how many updates are taken."""
-    decisive = {"data_sha256": _data_sha256(dataset), "is_streamed": _is_streamed(config, dataset)}
+    decisive = {"data_sha256": _data_sha256(dataset), "is_streamed": is_streamed(config, dataset)}
     decisive |= {name: getattr(config, name) for name in ("algorithm", "batch_size", "seed", "learner")}
     identity: dict[str, Any] = json.loads(json.dumps(decisive))
     return identity
@@ -239,7 +260,8 @@ def _data_sha256(dataset: OfflineDataset) -> str:
     return hashlib.sha256("".join(shard.sha256 for shard in dataset.card.shards).encode()).hexdigest()
 
 
-def _is_streamed(config: TrainConfig, dataset: OfflineDataset) -> bool:
+def is_streamed(config: TrainConfig, dataset: OfflineDataset) -> bool:
+    """Tell whether batches come from a Ray Data stream."""
     return not fits_in_memory(dataset) if config.stream is None else config.stream
 
 

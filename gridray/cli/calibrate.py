@@ -47,14 +47,13 @@ def command(
     task = make_task(dataset.card.task, dataset.card.task_config)
     feeder, found = calibrate(task.feeder, read_measurements(path), settings)
     file = out or path / "calibration.json"
-    corrected: Path | None = feeder_out or file.with_name("feeder.yaml")
-    fixed = feeder.with_generators(())
+    feeder_file = feeder_out or file.with_name("feeder.yaml")
+    fixed, corrected = feeder.with_generators(()), None
     try:
-        fixed = write_feeder(fixed, corrected)
+        fixed, corrected = write_feeder(fixed, feeder_file), feeder_file
     except FeederError as error:
         # The corrections hold all the same.
         typer.echo(f"no corrected feeder file: {error}", err=True)
-        corrected = None
     facts: dict[str, Any] = asdict(found) | {"feeder_hash": fixed.content_hash()}
     write_file(file, json.dumps(facts, indent=2) + "\n")
     if as_json:
