@@ -1,8 +1,8 @@
 """Measure recording: transitions per second beside the bare environment, files included, and memory by size.
 
 Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json
-Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs); --memory-only (keeps
-the file's throughput). Memory to 10^7 transitions, which takes some 5 GB of disk under TMPDIR and some minutes:
+Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs); --memory-only
+(keeps the file's throughput). Memory to 10^7 transitions, which takes some 5 GB of disk under TMPDIR and some minutes:
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json --memory-only \
         --sizes 100000 1000000 10000000
 """
