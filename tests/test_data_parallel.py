@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import ray
+import yaml
 
+from gridray.algorithms.bundle import load_bundle
 from gridray.algorithms.checkpoint import read_checkpoint
 from gridray.algorithms.data_parallel import train_in_parallel
 from gridray.algorithms.gauges import TrainingGauges
-from gridray.algorithms.train import CHECKPOINT, HistoryRow, TrainConfig, train
+from gridray.algorithms.train import CHECKPOINT, HistoryRow, LearnerSettings, TrainConfig, train
+from gridray.cli import main
 from gridray.datasets.record import RecordConfig, record
 from gridray.errors import ConfigError
+from gridray.evaluation.comparison import tuning_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +36,26 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_two_workers_end_where_one_does_and_go_on_from_it(config: TrainConfig, tmp_path: Path) -> None:
+def test_two_workers_end_where_one_does_and_go_on_from_it(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = train(config, tmp_path / "one")
     # Half of it alone, the other half by two.
     train(replace(config, num_updates=10), tmp_path / "two")
-    two = train_in_parallel(config, tmp_path / "two", 2)
-    assert [row.num_updates for row in two.history] == [10, 20]
+    settings = LearnerSettings(batch_size=config.batch_size, learner=config.learner, online_evaluations=12)
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(asdict(settings)))
+    folders = ["--config", str(tmp_path / "best.yaml"), "--out", str(tmp_path / "two")]
+    with pytest.raises(SystemExit) as left:
+        main(["train", str(config.dataset), *folders, "--updates", "20", "--workers", "2", "--json"])
+    assert left.value.code == 0
+    history = json.loads(capsys.readouterr().out)["history"]
+    assert [row["num_updates"] for row in history] == [10, 20]
+    assert tuning_facts(load_bundle(tmp_path / "two" / "policy").manifest)["online_evaluations"] == 12
+    assert history[0]["metrics"] == one.history[0].metrics
     ours, theirs = (read_checkpoint(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
-    assert one.history[0] == two.history[0]
     assert sorted(file.name for file in (tmp_path / "two").iterdir()) == [CHECKPOINT, "history.json", "policy"]
 
 

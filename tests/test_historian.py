@@ -20,7 +20,6 @@ from gridray.datasets.mapping import Mapping, Points
 from gridray.datasets.samples import read_samples
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError, DatasetError
-from gridray.feeders.library import load_feeder
 from gridray.policies.registry import make_policy
 from gridray.tasks.base import physical_observations, set_points
 from gridray.tasks.registry import make_task
@@ -385,18 +384,3 @@ def test_command_reports(log: Log, tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as left:
         main(["dataset", "import", str(file), "--out", str(out)])
     assert left.value.code == 1
-
-
-def test_calibrate_command_writes_a_feeder_that_a_task_takes(
-    imported: tuple[OfflineDataset, ImportReport], tmp_path: Path
-) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["calibrate", str(imported[0].path), "--samples", "4", "--out", str(tmp_path / "found.json")])
-    assert left.value.code == 0
-    facts = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    task = make_task("volt_var", TASK_CONFIG | {"feeder": str(tmp_path / "feeder.yaml")})
-    assert task.feeder.with_generators(()).content_hash() == facts["feeder_hash"]
-    published = {load.name: load.kw for load in load_feeder("ieee13").loads}
-    scaled = {load.name: load.kw / published[load.name] for load in task.feeder.loads}
-    assert scaled == pytest.approx(facts["load_scales"])
-    OfflineDataset.open(imported[0].path)
