@@ -140,7 +140,10 @@ def overhead(*, is_quick: bool, flower_python: str | None) -> dict[str, Any]:
     results: dict[str, Any] = {"values": sum(SIZES.values()), "cpus": os.cpu_count(), "gridray": rows}
     if flower_python is not None:
         command = [flower_python, str(FLOWER_SCRIPT), str(sum(SIZES.values())), "2" if is_quick else "10,50"]
-        run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603
+        # Ray takes 127.0.0.1 for an address that others cannot reach, and may put one in its place that nobody can.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
+        run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, env=own)  # noqa: S603
         results["flower"] = json.loads(run.stdout.splitlines()[-1])
     return results
 
