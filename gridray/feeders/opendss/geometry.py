@@ -188,7 +188,7 @@ def _cable(
             return ConcentricNeutral(
                 num_strands=values["k"],
                 strand_diameter_m=values["diastrand"] * to_m,
-                # The strands' GMR is in the core's GMR unit, OpenDSS's default of it too, whatever that of the diameter.
+                # OpenDSS takes the strands' GMR, its default too, to be in the unit of the core's.
                 strand_gmr_m=values.get("gmrstrand", values["diastrand"] * GMR_OF_SOLID / 2.0) * to_gmr,
                 strand_r_ac_ohm_per_m=values["rstrand"] * per_metre,
                 eps_r=values.get("epsr", 2.3),
