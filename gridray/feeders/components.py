@@ -175,8 +175,9 @@ class CapacitorControl:
 class Reactor:
     """Series reactor between two buses, or shunt reactor to ground or between phases.
 
-    r_ohm and x_ohm are one phase's, in series; parallel_r_ohm lies across. to_bus None: to ground (wye, with
-    to_phases None) or between the phases (delta).
+    r_ohm and x_ohm are one phase's, in series; parallel_r_ohm lies across. Where phases are coupled or differ, the
+    matrices say it instead, rows and columns in the order of the phases. to_bus None: to ground (wye, with to_phases
+    None) or between the phases (delta).
     """
 
     name: str
@@ -185,6 +186,8 @@ class Reactor:
     r_ohm: float
     x_ohm: float
     parallel_r_ohm: float | None = None
+    r_matrix_ohm: Matrix = ()
+    x_matrix_ohm: Matrix = ()
     connection: Connection = "wye"
     to_bus: str | None = None
     to_phases: tuple[int, ...] | None = None
@@ -225,8 +228,9 @@ class Load:
 class Generator:
     """Generator, PV or battery: balanced over its phases, injecting power at its set-point within its kVA rating.
 
-    kw is its rated power, kvar its reactive power at rest; kwh a battery's energy. Outside vmin_pu..vmax_pu it is
-    the impedance that draws the same at the limit (OpenDSS's generator model 1; 2 is constant impedance).
+    kw is its rated power, kvar its reactive power; kwh a battery's energy, dispatch_kw what it gives where nothing
+    else is asked of it (below 0: charging, or its losses at rest). Outside vmin_pu..vmax_pu it is the impedance that
+    draws the same at the limit (OpenDSS's generator model 1; 2 is constant impedance).
     """
 
     name: str
@@ -238,6 +242,7 @@ class Generator:
     kw: float
     kvar: float = 0.0
     kwh: float = 0.0
+    dispatch_kw: float = 0.0
     connection: Connection = "wye"
     model: int = 1
     neutral: int = 0

@@ -186,17 +186,21 @@ def coil_ends(transformer: Transformer, number: int) -> list[tuple[Node, Node]]:
 
 
 def _reactor(reactor: Reactor) -> Primitive:
-    """Series or shunt reactor: r + jx with a resistance across, alike in every phase."""
+    """Series or shunt reactor: r + jx with a resistance across, alike in every phase, or its matrices."""
     n = len(reactor.phases)
-    y = 1.0 / complex(reactor.r_ohm, reactor.x_ohm)
-    if reactor.parallel_r_ohm is not None:
-        y += 1.0 / reactor.parallel_r_ohm
     nodes = [(reactor.bus, phase) for phase in reactor.phases]
-    if reactor.to_bus is None and reactor.connection == "delta":
-        return _element(f"reactor.{reactor.name}", nodes, y * _between_phases(n))
+    if reactor.r_matrix_ohm:
+        z: NDArray[Any] = np.array(reactor.r_matrix_ohm) + 1j * np.array(reactor.x_matrix_ohm)
+        y = np.linalg.inv(z)
+    else:
+        own = 1.0 / complex(reactor.r_ohm, reactor.x_ohm)
+        own += 0.0 if reactor.parallel_r_ohm is None else 1.0 / reactor.parallel_r_ohm
+        if reactor.to_bus is None and reactor.connection == "delta":
+            return _element(f"reactor.{reactor.name}", nodes, own * _between_phases(n))
+        y = own * np.eye(n)
     far = reactor.phases if reactor.to_phases is None else reactor.to_phases
     nodes += [(reactor.to_bus or reactor.bus, phase if reactor.to_bus is not None else 0) for phase in far]
-    return _element(f"reactor.{reactor.name}", nodes, y * np.kron([[1, -1], [-1, 1]], np.eye(n)))
+    return _element(f"reactor.{reactor.name}", nodes, np.kron([[1, -1], [-1, 1]], y))
 
 
 def _capacitor(capacitor: Capacitor) -> Primitive:

@@ -28,6 +28,8 @@ DEFAULTS: Final[dict[str, Callable[[Model], Values]]] = {
     "xfmrcode": transformers.defaults,
     "load": loads.defaults,
     "generator": machines.generator_defaults,
+    "pvsystem": machines.pv_defaults,
+    "storage": machines.storage_defaults,
     "capacitor": shunts.capacitor_defaults,
     "reactor": shunts.reactor_defaults,
 }
@@ -55,8 +57,15 @@ FINISH: Final[dict[str, Callable[[Model, Element], None]]] = {
     "linecode": lines.finish_code,
     "regcontrol": controls.finish,
 }
-# What like does not copy.
+# What like does not copy, buses, and by class the defaults that come back (OpenDSS's MakeLike).
 _NOT_ALIKE = frozenset({"bus1", "bus2"})
+_NOT_ALIKE_OF: Final[dict[str, tuple[str, ...]]] = {
+    "transformer": ("%imag", "ppm_antifloat", "leadlag"),
+    "autotrans": ("%imag", "ppm_antifloat", "leadlag"),
+    "xfmrcode": ("%imag", "ppm_antifloat", "leadlag"),
+    "linecode": ("units",),
+    "pvsystem": ("kvar", "reactive_by", "pfpriority"),
+}
 _ABOVE_ZERO = frozenset({"basefreq", "rho", "frequency"})
 LIBRARY = frozenset({"linecode", "xfmrcode", "loadshape", "wiredata", "linegeometry", "linespacing", "xycurve"})
 
@@ -83,8 +92,10 @@ def make(model: Model, cls: str, name: str, where: str) -> Element:
     return known[name]
 
 
-def edit(model: Model, element: Element, given: list[Parameter], folder: Folder) -> None:
+def edit(model: Model, element: Element, given: list[Parameter], folder: Folder) -> Element:
     """Set properties in their order; a value without name goes to the property after the last one.
+
+    Return the element that a following ~ edits: after like it is the one that was copied, as in OpenDSS.
 
     Raises:
         ScriptError: a property is not known or a value is of the wrong kind.
@@ -92,9 +103,9 @@ def edit(model: Model, element: Element, given: list[Parameter], folder: Folder)
     cls = element.cls
     if cls in HARMLESS or cls in UNSUPPORTED:
         _edit_other(element, given)
-        return
+        return element
     names = NAMES[cls]
-    index = -1
+    index, active = -1, element
     for name, raw in given:
         index = index + 1 if name is None else find_property(cls, name)
         if index >= len(names):
@@ -105,11 +116,12 @@ def edit(model: Model, element: Element, given: list[Parameter], folder: Folder)
             continue
         value = value_of(cls, index, raw)
         if prop == "like":
-            _copy(model, element, value)
+            active = _copy(model, element, value)
             continue
         _set(model, element, prop, value)
     if cls in FINISH:
         FINISH[cls](model, element)
+    return active
 
 
 def _set(model: Model, element: Element, prop: str, value: Any) -> None:  # noqa: ANN401
@@ -144,7 +156,8 @@ def _edit_other(element: Element, given: list[Parameter]) -> None:
             element.v[name] = raw.lower()
 
 
-def _copy(model: Model, element: Element, name: str) -> None:
+def _copy(model: Model, element: Element, name: str) -> Element:
+    """Make an element like another, which is returned."""
     known = model.elements.get(element.cls, {})
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
@@ -155,10 +168,14 @@ def _copy(model: Model, element: Element, name: str) -> None:
         values[prop] = ""
     for winding in values.get("windings_", ()):
         winding["bus"] = ""
-    if element.cls == "linecode":
-        values["units"] = "none"
+    fresh = DEFAULTS.get(element.cls, _no_values)(model)
+    for prop in _NOT_ALIKE_OF.get(element.cls, ()):
+        values.pop(prop, None)
+        if prop in fresh:
+            values[prop] = fresh[prop]
     element.v.clear()
     element.v.update(values)
+    return known[name]
 
 
 def _no_values(_: Model) -> Values:

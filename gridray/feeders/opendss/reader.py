@@ -57,7 +57,7 @@ def _feeder(model: Model) -> Feeder | None:
     regulators, capacitor_controls = controls.convert(model)
     capacitors, reactors = shunts.convert(model)
     all_loads, neutrals = loads.convert(model)
-    generators, idling = machines.convert(model)
+    generators = machines.convert(model)
     named = [(item.daily, item.yearly) for item in all_loads] + [(item.daily, item.yearly) for item in generators]
     used = {name for pair in named for name in pair if name}
     all_shapes = shapes.convert(model, used)
@@ -75,7 +75,7 @@ def _feeder(model: Model) -> Feeder | None:
             transformers=tuple(all_transformers),
             regulators=tuple(regulators),
             capacitors=tuple(capacitors),
-            loads=(*all_loads, *idling),
+            loads=tuple(all_loads),
             generators=tuple(generators),
             reactors=(*reactors, *neutrals),
             capacitor_controls=tuple(capacitor_controls),
