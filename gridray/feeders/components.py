@@ -46,7 +46,8 @@ class LineCode:
 class Line:
     """Line, cable or switch; `phases` in the order of the line code's matrices, `to_phases` those at the far end.
 
-    rating_a: current that each conductor may carry for long, None if not known.
+    is_open takes all of its conductors out. open_ends: single conductors that are open, each as (end, conductor), both
+    counted from 1. rating_a: current that each conductor may carry for long, None if not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Line:
     to_phases: tuple[int, ...] | None = None
     is_switch: bool = False
     is_open: bool = False
+    open_ends: tuple[tuple[int, int], ...] = ()
     rating_a: float | None = None
 
 

@@ -72,18 +72,34 @@ def _element(name: str, nodes: Sequence[Node], y: NDArray[Any], control: str | N
 
 
 def _lines(feeder: Feeder) -> Iterator[Primitive]:
-    """Pi sections: series impedance between the ends, half the charging at each."""
+    """Pi sections: series impedance between the ends, half the charging at each.
+
+    An open conductor is eliminated at its end, where no current flows; the others keep its coupling. A line that is
+    open at all conductors of one end alone still charges.
+    """
     omega = 2.0 * np.pi * feeder.frequency_hz
     codes = {code.name: _per_km(code, omega) for code in feeder.line_codes}
     for line in feeder.lines:
-        if line.is_open and not line.is_switch:
+        if line.is_open and not line.is_switch and not line.open_ends:
             continue
         series, shunt = codes[line.line_code]
         through, own = series / line.length_km, series / line.length_km + shunt * line.length_km
         y = np.block([[own, -through], [-through, own]])
+        if line.open_ends:
+            y = _opened(y, [(end - 1) * len(series) + conductor - 1 for end, conductor in line.open_ends])
         far = line.phases if line.to_phases is None else line.to_phases
         nodes = [(line.from_bus, phase) for phase in line.phases] + [(line.to_bus, phase) for phase in far]
         yield _element(f"line.{line.name}", nodes, y, f"line.{line.name}" if line.is_switch else None)
+
+
+def _opened(y: NDArray[np.complex128], rows: list[int]) -> NDArray[np.complex128]:
+    """Eliminate rows that draw no current; what is left of them is zero."""
+    kept = [row for row in range(len(y)) if row not in rows]
+    result = np.zeros_like(y)
+    # Without charging, a conductor that is open at both ends floats: any of its voltages will do.
+    coupling = y[np.ix_(kept, rows)] @ np.linalg.pinv(y[np.ix_(rows, rows)]) @ y[np.ix_(rows, kept)]
+    result[np.ix_(kept, kept)] = y[np.ix_(kept, kept)] - coupling
+    return result
 
 
 def _per_km(code: LineCode, omega: float) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:

@@ -6,7 +6,18 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, Any, Final
 
-from gridray.feeders.opendss import controls, geometry, lines, loads, machines, shapes, shunts, sources, transformers
+from gridray.feeders.opendss import (
+    controls,
+    geometry,
+    lines,
+    loads,
+    machines,
+    shapes,
+    shunts,
+    sources,
+    switching,
+    transformers,
+)
 from gridray.feeders.opendss.lexer import Parameter, ScriptError
 from gridray.feeders.opendss.model import Element, Model, num_phases
 from gridray.feeders.opendss.properties import HARMLESS, NAMES, UNSUPPORTED, find_property, value_of
@@ -32,6 +43,7 @@ DEFAULTS: Final[dict[str, Callable[[Model], Values]]] = {
     "storage": machines.storage_defaults,
     "capacitor": shunts.capacitor_defaults,
     "reactor": shunts.reactor_defaults,
+    **dict.fromkeys(switching.CLASSES, switching.defaults),
 }
 # What follows from setting a property, called as after(model, element, property).
 AFTER: Final[dict[str, Callable[[Model, Element, str], None]]] = {
@@ -49,6 +61,7 @@ AFTER: Final[dict[str, Callable[[Model, Element, str], None]]] = {
     "pvsystem": machines.after_inverter,
     "storage": machines.after_inverter,
     "regcontrol": controls.after,
+    **dict.fromkeys(switching.CLASSES, switching.after),
 }
 # What is worked out at the end of an edit.
 FINISH: Final[dict[str, Callable[[Model, Element], None]]] = {
@@ -56,6 +69,7 @@ FINISH: Final[dict[str, Callable[[Model, Element], None]]] = {
     "vsource": sources.finish,
     "linecode": lines.finish_code,
     "regcontrol": controls.finish,
+    **dict.fromkeys(switching.CLASSES, switching.finish),
 }
 # What like does not copy, buses, and by class the defaults that come back (OpenDSS's MakeLike).
 _NOT_ALIKE = frozenset({"bus1", "bus2"})
@@ -64,6 +78,7 @@ _NOT_ALIKE_OF: Final[dict[str, tuple[str, ...]]] = {
     "autotrans": ("%imag", "ppm_antifloat", "leadlag"),
     "xfmrcode": ("%imag", "ppm_antifloat", "leadlag"),
     "linecode": ("units",),
+    "line": ("open_ends",),
     "pvsystem": ("kvar", "reactive_by", "pfpriority"),
 }
 _ABOVE_ZERO = frozenset({"basefreq", "rho", "frequency"})
@@ -150,10 +165,8 @@ def _check_above_zero(prop: str, value: float) -> None:
 
 def _edit_other(element: Element, given: list[Parameter]) -> None:
     for name, raw in given:
-        if name is not None and name == "enabled":
+        if name == "enabled":
             element.v["enabled"] = raw[:1].lower() in {"y", "t"}
-        elif name in {"state", "normal", "action"}:
-            element.v[name] = raw.lower()
 
 
 def _copy(model: Model, element: Element, name: str) -> Element:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gridray.errors import FeederError
 from gridray.feeders.feeder import Feeder
-from gridray.feeders.opendss import controls, lines, loads, machines, shapes, shunts, sources, transformers
+from gridray.feeders.opendss import controls, lines, loads, machines, shapes, shunts, sources, switching, transformers
 from gridray.feeders.opendss.files import Folder
 from gridray.feeders.opendss.model import Model
 from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED
@@ -50,7 +50,13 @@ def _feeder(model: Model) -> Feeder | None:
     if not model.has_circuit:
         model.problems.append("there is no circuit: start with New Circuit.name")
         return None
+    if model.other_mode:
+        model.problems.append(
+            f"{model.other_mode} is not the snapshot that GridRay reads: give the command 'set mode=snapshot' "
+            "(hours of load shapes: gridray.profiles.shapes.load_series)"
+        )
     _other_classes(model)
+    switching.settle(model)
     source = sources.convert(model)
     all_lines, codes = lines.convert(model)
     all_transformers = transformers.convert(model)
@@ -104,13 +110,10 @@ def _other_classes(model: Model) -> None:
             model.leave_out(f"{cls} is left out", item.where)
     for cls in UNSUPPORTED:
         for item in model.of(cls):
-            if cls == "swtcontrol" and not any(str(value).startswith("o") for value in item.v.values()):
-                model.leave_out("swtcontrol of a closed switch is left out", item.where)
-            else:
-                model.problems.append(f"{item.where}: {item.title}: GridRay has no {cls}: take it out or disable it")
+            model.problems.append(f"{item.where}: {item.title}: GridRay has no {cls}: take it out or disable it")
     for cls, items in model.elements.items():
         disabled = [item for item in items.values() if not item.v.get("enabled", True)]
-        if disabled and cls not in HARMLESS:
+        if disabled and cls not in {*HARMLESS, *switching.PROTECTION}:
             model.notes.append(f"{disabled[0].where}: {len(disabled)} disabled {cls} left out ({disabled[0].name} ...)")
 
 

@@ -19,6 +19,7 @@ from gridray.feeders.opendss.lexer import (
 from gridray.feeders.opendss.model import Element, Model
 from gridray.feeders.opendss.options import set_options
 from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED, find_class
+from gridray.feeders.opendss.switching import switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,13 +230,13 @@ class Script:
     def _switch(self, rest: list[Parameter], *, is_open: bool) -> None:
         item = self._find(_first(rest, "an element"))
         values = [round(number(raw)) for _, raw in rest[1:]]
-        conductor = values[1] if len(values) > 1 else 0
-        if conductor != 0 and item.v.get("phases") != 1:
-            raise ScriptError(f"one conductor of {item.title} is switched: GridRay switches all of them, write 0")
-        if item.cls in {"transformer", "autotrans", "vsource"} or item.cls in UNSUPPORTED:
-            raise ScriptError(f"{item.title} is switched: put a line with switch=yes in series and switch that")
+        terminal, conductor = values[0] if values else 1, values[1] if len(values) > 1 else 0
         if item.cls == "line":
-            item.v["is_open"] = is_open
+            switch(item, terminal, conductor, is_open=is_open)
+        elif conductor != 0 and item.v.get("phases") != 1:
+            raise ScriptError(f"one conductor of {item.title} is switched: GridRay does so with lines only, write 0")
+        elif item.cls in {"transformer", "autotrans", "vsource"} or item.cls in UNSUPPORTED:
+            raise ScriptError(f"{item.title} is switched: put a line with switch=yes in series and switch that")
         elif item.cls not in HARMLESS:
             item.v["enabled"] = not is_open
         self._active = item

@@ -123,4 +123,28 @@ TABLES = {
         NPts:i Points:a YArray:a XArray:a CSVFile:s SngFile:s DblFile:s X:f Y:s XShift:s YShift:s XScale:s
         YScale:s Like:s
     """,
+    "swtcontrol": """
+        SwitchedObj:s SwitchedTerm:i Action:l Lock:b Delay:s Normal:l State:l Reset:s BaseFreq:s
+        Enabled:b Like:s
+    """,
+    "fuse": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i FuseCurve:s RatedCurrent:s Delay:s
+        Action:l Normal:l State:l BaseFreq:s Enabled:b Like:s
+    """,
+    "relay": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i Type:s PhaseCurve:s GroundCurve:s
+        PhaseTrip:s GroundTrip:s TDPhase:s TDGround:s PhaseInst:s GroundInst:s Reset:s Shots:s
+        RecloseIntervals:s Delay:s OvervoltCurve:s UndervoltCurve:s kVBase:s 47%Pickup:s 46BaseAmps:s
+        46%Pickup:s 46isqt:s Variable:s Overtrip:s Undertrip:s BreakerTime:s Action:l Z1Mag:s Z1Ang:s
+        Z0Mag:s Z0Ang:s MPhase:s MGround:s EventLog:s DebugTrace:s DistReverse:s Normal:l State:l
+        DOC_TiltAngleLow:s DOC_TiltAngleHigh:s DOC_TripSettingLow:s DOC_TripSettingHigh:s
+        DOC_TripSettingMag:s DOC_DelayInner:s DOC_PhaseCurveInner:s DOC_PhaseTripInner:s
+        DOC_TDPhaseInner:s DOC_P1Blocking:s BaseFreq:s Enabled:b Like:s
+    """,
+    "recloser": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i NumFast:s PhaseFast:s PhaseDelayed:s
+        GroundFast:s GroundDelayed:s PhaseTrip:s GroundTrip:s PhaseInst:s GroundInst:s Reset:s Shots:s
+        RecloseIntervals:s Delay:s Action:l TDPhFast:s TDGrFast:s TDPhDelayed:s TDGrDelayed:s Normal:l
+        State:l BaseFreq:s Enabled:b Like:s
+    """,
 }
