@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gridray.feeders.validate import check_solvable
 from gridray.physics.admittance import primitive_admittances, source_phasors
 from gridray.physics.assembly import BASE_VA, base_voltages, entries, list_nodes, stored_admittances
 from gridray.physics.branches import load_branches
@@ -88,7 +89,13 @@ class CompiledFeeder(NamedTuple):
 
 
 def compile_feeder(feeder: Feeder) -> CompiledFeeder:
-    """Return the feeder's arrays; it must be valid (`gridray.feeders.validate`)."""
+    """Return the feeder's arrays.
+
+    Raises:
+        FeederError: the feeder, made by hand, names what it lacks or has sizes or numbers that no circuit has; the
+            message lists it all.
+    """
+    check_solvable(feeder)
     primitives = primitive_admittances(feeder)
     nodes = list_nodes(feeder, primitives)
     index = {node: i for i, node in enumerate(nodes)}
@@ -121,13 +128,12 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     controls = np.concatenate((1.0 / tap_values, closed))[:, None]
     no_load_v = _settled(network, [np.zeros_like(a) for a in items], controls, alive, None)
     nominal_v = _settled(network, items, controls, alive, no_load_v)
-    num_loads, num_capacitors = len(feeder.loads), len(feeder.capacitors)
+    num_loads, generators = len(feeder.loads), slice(len(feeder.loads), len(kw) - len(states))
     switch_values = np.concatenate((np.full(len(taps), np.nan), closed))
     typical = [np.concatenate((array[:num_loads] * TYPICAL_LOAD, array[num_loads:])) for array in items]
     typical_v = _settled(network, typical, controls, alive, nominal_v)
     p, q = (array[:, 0] for array in typical)
     chord = linearisation(network, pattern, p, q, switch_values, alive[:, 0], typical_v)
-    generators = slice(num_loads, len(kw) - num_capacitors)
     return _read_only(
         CompiledFeeder(
             name=feeder.name,
@@ -142,7 +148,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             tap_names=tuple(t.name for t in taps),
             nominal_taps=tap_values,
             capacitor_names=tuple(c.name for c in feeder.capacitors),
-            capacitor_kvar=-kvar[len(kw) - num_capacitors :],
+            capacitor_kvar=-kvar[len(kw) - len(states) :],
             nominal_capacitor_states=states,
             switch_names=tuple(line.name for line in switches),
             nominal_switch_closed=closed,

@@ -87,7 +87,8 @@ def matrices(model: Model, line: Element) -> tuple[Matrix, Matrix, Matrix]:
     if not 0 < num_phases <= num_conductors:
         raise ScriptError(f"its geometry has nconds {num_conductors} and nphases {num_phases}: give both")
     conductors = tuple(_conductor(shape, index) for index in range(1, num_conductors + 1))
-    own = values.get("own_earth_model", "")
+    # A line has the earth model that held when it was made, or its own.
+    own = values["own_earth_model"]
     earth = next((known for known in get_args(EarthModel) if own and known.startswith(own)), model.earth_model)
     try:
         return _matrices(conductors, num_phases, model.frequency_hz, values["rho"], earth, shape["reduce"])

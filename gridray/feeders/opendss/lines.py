@@ -48,6 +48,7 @@ def defaults(model: Model) -> Values:
         "code": None,
         "switch": False,
         "open_ends": frozenset(),
+        "own_earth_model": model.earth_model,
         "enabled": True,
         "c_default": True,
     }

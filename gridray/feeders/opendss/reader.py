@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridray.errors import FeederError
 from gridray.feeders.feeder import Feeder
@@ -12,13 +12,16 @@ from gridray.feeders.opendss.files import Folder
 from gridray.feeders.opendss.model import Model
 from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED
 from gridray.feeders.opendss.script import MAX_PROBLEMS, Script
-from gridray.feeders.validate import validate_read
+from gridray.feeders.validate import check_solvable, connected_buses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from gridray.feeders.components import Winding
+
+_MACHINES = ("generator", "pvsystem", "storage")
+_BRANCHES = ("line", "transformer", "autotrans", "reactor", "capacitor")
 
 
 def read_opendss(path: Path, commands: Sequence[str] = ()) -> Feeder:
@@ -42,7 +45,7 @@ def read_opendss(path: Path, commands: Sequence[str] = ()) -> Feeder:
             + "\n  ".join(shown)
             + (f"\n  and {more} more" if more else "")
         )
-    validate_read(feeder)
+    check_solvable(feeder)
     return feeder
 
 
@@ -71,23 +74,53 @@ def _feeder(model: Model) -> Feeder | None:
         return None
     return _with_places(
         model,
-        Feeder(
-            name=model.name,
-            frequency_hz=model.frequency_hz,
-            base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
-            source=source,
-            line_codes=tuple(codes),
-            lines=tuple(all_lines),
-            transformers=tuple(all_transformers),
-            regulators=tuple(regulators),
-            capacitors=tuple(capacitors),
-            loads=tuple(all_loads),
-            generators=tuple(generators),
-            reactors=(*reactors, *neutrals),
-            capacitor_controls=tuple(capacitor_controls),
-            shapes=tuple(all_shapes),
+        _connected(
+            model,
+            Feeder(
+                name=model.name,
+                frequency_hz=model.frequency_hz,
+                base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
+                source=source,
+                line_codes=tuple(codes),
+                lines=tuple(all_lines),
+                transformers=tuple(all_transformers),
+                regulators=tuple(regulators),
+                capacitors=tuple(capacitors),
+                loads=tuple(all_loads),
+                generators=tuple(generators),
+                reactors=(*reactors, *neutrals),
+                capacitor_controls=tuple(capacitor_controls),
+                shapes=tuple(all_shapes),
+            ),
         ),
     )
+
+
+def _connected(model: Model, feeder: Feeder) -> Feeder:
+    """Leave out what hangs on buses that only disabled elements reach; other buses that nothing reaches are problems."""
+    buses, disabled = connected_buses(feeder), _buses_of_disabled(model)
+    kept: dict[str, tuple[Any, ...]] = {}
+    for kind, classes in (("loads", ("load",)), ("generators", _MACHINES), ("capacitors", ("capacitor",))):
+        kept[kind] = tuple(item for item in getattr(feeder, kind) if item.bus in buses)
+        for item in getattr(feeder, kind):
+            if item.bus in buses:
+                continue
+            found = (model.elements.get(cls, {}).get(item.name) for cls in classes)
+            where = next((element.where for element in found if element is not None), "the script")
+            if item.bus in disabled:
+                model.leave_out(f"{kind[:-1]} at a bus that only disabled elements reach is left out", where)
+            else:
+                model.problems.append(
+                    f"{where}: {kind[:-1]} '{item.name}' is at bus '{item.bus}', which nothing connects: correct it"
+                )
+    return replace(feeder, **kept)
+
+
+def _buses_of_disabled(model: Model) -> set[str]:
+    items = [item for cls in _BRANCHES for item in model.elements.get(cls, {}).values()]
+    named = [str(item.v.get(end, "")) for item in items for end in ("bus1", "bus2")]
+    named += [winding["bus"] for item in items for winding in item.v.get("windings_", ())]
+    return {bus.split(".")[0] for bus in named if bus}
 
 
 def _with_places(model: Model, feeder: Feeder) -> Feeder:
