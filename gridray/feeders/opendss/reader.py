@@ -97,9 +97,9 @@ def _feeder(model: Model) -> Feeder | None:
 
 
 def _connected(model: Model, feeder: Feeder) -> Feeder:
-    """Leave out what hangs on buses that only disabled elements reach; other buses that nothing reaches are problems."""
+    """Leave out what only disabled elements reach; another bus that nothing reaches is a problem."""
     buses, disabled = connected_buses(feeder), _buses_of_disabled(model)
-    kept: dict[str, tuple[Any, ...]] = {}
+    kept: dict[str, Any] = {}
     for kind, classes in (("loads", ("load",)), ("generators", _MACHINES), ("capacitors", ("capacitor",))):
         kept[kind] = tuple(item for item in getattr(feeder, kind) if item.bus in buses)
         for item in getattr(feeder, kind):
