@@ -9,6 +9,7 @@ import pytest
 from dss import DSS
 
 import gridray
+from gridray.errors import FeederError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ TAIL = """
 set voltagebases=[12.47 4.16 .48]
 calcvoltagebases
 """
+LOADS = "\nnew load.l bus1=c kv=12.47 kw=400\nnew load.m bus1=c.1 phases=1 kv=7.2 kw=200\n"
 STORAGE = "new storage.s phases=3 bus1=b kv=12.47 kwrated=300 kwhrated=600 "
 PV = "new xycurve.e npts=4 xarray=[.1 .2 .4 1] yarray=[.86 .9 .93 .97]\nnew pvsystem.p bus1=b kv=12.47 pmpp=300 "
 CIRCUITS = {
@@ -76,6 +78,33 @@ CIRCUITS = {
     "PV with efficiency": PV + "irradiance=.7 kva=320 effcurve=e pf=.9",
     "PV keeps its power factor": PV + "kva=290 pf=.8 pfpriority=yes kvarmax=120",
     "PV below cutout": PV + "kva=400 irradiance=.1 kvar=90 varfollowinverter=yes",
+    "four windings": (
+        "new transformer.t windings=4 buses=(b d e c) conns=(wye wye delta wye) kvs=(12.47 4.16 .48 12.47)\n"
+        "~ kvas=(1000 500 300 800) %rs=(.3 .4 .5 .6) xscarray=[6 7 8 5 6 4] %imag=.3\n"
+        "new load.q bus1=d kv=4.16 kw=100\nnew load.r bus1=e kv=.48 kw=100 conn=delta" + LOADS
+    ),
+    "one conductor open": "new line.s bus1=b bus2=c linecode=a length=9 units=mi\nopen line.s 2 3\nclose line.s 1"
+    + LOADS,
+    "a line charges from one end": (
+        "new line.s bus1=b bus2=c linecode=a length=9 units=mi\nnew line.t like=s bus1=b bus2=c\nopen line.t 2" + LOADS
+    ),
+    "switch control closes": (
+        "new line.s bus1=b bus2=c switch=y\nopen line.s 1\nnew swtcontrol.s switchedobj=line.s switchedterm=1 state=c"
+        + LOADS
+    ),
+    "relay is open": (
+        "new line.s bus1=b bus2=c switch=y\nnew line.t bus1=b bus2=c linecode=a length=1 units=mi\n"
+        "new relay.s monitoredobj=line.s monitoredterm=1 type=current state=open" + LOADS
+    ),
+    "one fuse is blown": (
+        "new line.s bus1=b bus2=c switch=y\nnew fuse.s monitoredobj=line.s monitoredterm=1 state=[closed open closed]"
+        + LOADS
+    ),
+    "earth model after the line": (
+        "new wiredata.w rac=.306 runits=mi gmrac=.0244 gmrunits=ft diam=.7 radunits=in\n"
+        "new linespacing.s nconds=3 nphases=3 units=ft x=[-4 -1 3] h=[28 28 28]\n"
+        "new line.s bus1=b bus2=c spacing=s wires=[w w w] length=3 units=mi\nset earthmodel=carson" + LOADS
+    ),
     "PV with little sun": PV + "kva=400 irradiance=.3 kvar=390 %pminkvarmax=50",
 }
 
@@ -95,6 +124,47 @@ def test_voltages_and_losses_are_opendss(tmp_path: Path, name: str) -> None:
     assert result.converged.all()
     assert set(theirs) == set(grid.node_names)
     expected = np.array([theirs[node] for node in grid.node_names])
-    assert (np.abs(result.voltage[0] - expected) / grid.node_base_v).max() < 1e-8
+    assert (np.abs(result.voltage[0] - expected) / grid.node_base_v).max() < 1e-7
     losses = complex(circuit.Losses[0], circuit.Losses[1]) / 1e3
     assert result.losses_kva[0] == pytest.approx(losses, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("set mode=daily", r"master\.dss:6: mode=daily is not the snapshot"),
+        ("new load.x bus1=nowhere kv=12.47", r"master\.dss:6: load 'x' is at bus 'nowhere', which nothing connects"),
+        ("new reactor.x bus1=b conn=delta rmatrix=[1] xmatrix=[1] phases=1", "delta given by a matrix"),
+        ("new capacitor.x bus1=b cmatrix=[2|-.5 2|-.5 -.5 2] xl=3", "cmatrix and r, xl or harm"),
+        ("open vsource.source 1\nopen line.a 3", r"2 problem\(s\)"),
+        ("new transformer.x windings=4 buses=(b c d e)", "4 windings and 0 reactances"),
+        ("new invcontrol.x mode=voltvar", r"invcontrol\.x: GridRay has no invcontrol"),
+    ],
+)
+def test_what_would_change_the_solution_is_refused(tmp_path: Path, script: str, said: str) -> None:
+    (tmp_path / "master.dss").write_text(f"{HEAD}{script}{TAIL}")
+    with pytest.raises(FeederError, match=said):
+        gridray.load_feeder(tmp_path / "master.dss")
+
+
+def test_snapshot_is_read_from_a_script_of_another_mode_on_demand(tmp_path: Path) -> None:
+    (tmp_path / "master.dss").write_text(f"{HEAD}set mode=daily{TAIL}")
+    assert gridray.load_feeder(tmp_path / "master.dss", commands=["set mode=snapshot"]).loads
+
+
+def test_what_only_disabled_elements_reach_is_noted(tmp_path: Path) -> None:
+    script = "new line.s bus1=b bus2=c linecode=a enabled=no\nnew load.x bus1=c kv=12.47\n"
+    (tmp_path / "master.dss").write_text(f"{HEAD}{script}{TAIL}")
+    feeder = gridray.load_feeder(tmp_path / "master.dss")
+    assert [load.name for load in feeder.loads] == ["base"]
+    assert any("only disabled elements reach" in note for note in feeder.notes)
+
+
+def test_switch_control_opens_unless_controls_are_off(tmp_path: Path) -> None:
+    control = "new line.s bus1=b bus2=c switch=y\nnew swtcontrol.s switchedobj=line.s switchedterm=1 normal=open\n"
+    (tmp_path / "master.dss").write_text(f"{HEAD}{control}{LOADS}{TAIL}")
+    states = [
+        gridray.load_feeder(tmp_path / "master.dss", commands=commands).lines[-1].is_open
+        for commands in ([], ["set controlmode=off"], ["swtcontrol.s.lock=yes"])
+    ]
+    assert states == [True, False, False]

@@ -90,10 +90,11 @@ class Winding:
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """Transformer of two or three windings; a regulator is one with a RegulatorControl.
+    """Transformer of two or more windings; a regulator is one with a RegulatorControl.
 
-    Percentages are on winding 1's kva; xht and xlt are read when there are three windings. In a delta-wye unit the
-    high side leads by 30 degrees (ANSI), or lags if high_side_lags.
+    Percentages are on winding 1's kva; xht and xlt are read when there are three windings, x_percent when there are
+    more: every pair's, 1-2, 1-3 and so on, then 2-3. In a delta-wye unit the high side leads by 30 degrees (ANSI), or
+    lags if high_side_lags.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Transformer:
     xhl_percent: float
     xht_percent: float = 0.0
     xlt_percent: float = 0.0
+    x_percent: tuple[float, ...] = ()
     no_load_loss_percent: float = 0.0
     magnetizing_percent: float = 0.0
     antifloat_ppm: float = 1.0

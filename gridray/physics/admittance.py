@@ -162,12 +162,14 @@ def _short_circuit(transformer: Transformer) -> NDArray[np.complex128]:
 
     From the impedances between pairs of windings (Dommel, EMTP Theory Book, section 6.2; Transformer.pas).
     """
-    r = [winding.r_percent for winding in transformer.windings]
-    x = [transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent]
+    r = np.array([winding.r_percent for winding in transformer.windings])
     n = len(r)
-    z: NDArray[Any] = np.diag(np.array([complex(r[0] + r[w], x[w - 1]) for w in range(1, n)])) / 100.0
-    if n == 3:
-        z[0, 1] = z[1, 0] = (z[0, 0] + z[1, 1] - complex(r[1] + r[2], x[2]) / 100.0) / 2.0
+    first, second = np.triu_indices(n, 1)
+    own = (transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent)[: len(first)]
+    pairs: NDArray[np.complex128] = np.zeros((n, n), dtype=np.complex128)
+    pairs[first, second] = r[first] + r[second] + 1j * np.array(transformer.x_percent or own)
+    pairs += pairs.T
+    z: NDArray[Any] = (pairs[0, 1:, None] + pairs[0, None, 1:] - pairs[1:, 1:]) / 200.0
     to_pairs: NDArray[Any] = np.hstack((-np.ones((n - 1, 1)), np.eye(n - 1)))
     admittance: NDArray[np.complex128] = to_pairs.T @ np.linalg.inv(z) @ to_pairs
     return admittance

@@ -66,6 +66,16 @@ class PowerFlow:
         return self._balance.losses
 
     @property
+    def taps(self) -> NDArray[np.float64]:
+        """Tap of every regulated transformer, pu, float64 [E, num_taps], in the order of grid.tap_names."""
+        return self.state.taps.T
+
+    @property
+    def capacitor_states(self) -> NDArray[np.float64]:
+        """1 closed, 0 open, float64 [E, num_capacitors], in the order of grid.capacitor_names."""
+        return self.state.capacitor_states.T
+
+    @property
     def converged(self) -> NDArray[np.bool_]:
         """Whether each environment is solved, bool [E]."""
         return self.state.converged
