@@ -9,7 +9,7 @@ import numpy as np
 from gridray.errors import DatasetError
 from gridray.physics.controls import TAP_STEP
 from gridray.physics.measure import node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import voltage_depths
 from gridray.tasks.twin import Interval, TwinState
