@@ -20,7 +20,7 @@ from gridray.algorithms.batches import (
 )
 from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.checkpoint import read_checkpoint, write_checkpoint
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.registry import task_learner
 from gridray.cluster.runtime import ray_session
 from gridray.datasets.dataset import OfflineDataset
 from gridray.errors import ConfigError, GridRayError
@@ -89,20 +89,17 @@ class Training:
 
     def __init__(self, config: TrainConfig, dataset: OfflineDataset) -> None:
         """Make learner and normaliser; a Ray must be running if the data is streamed."""
-        self.learner: Learner = make_learner(
-            config.algorithm,
-            observation_size=len(dataset.card.observation_names),
-            action_size=len(dataset.card.action_names),
-            config=config.learner,
-            seed=config.seed,
-            action_channels=make_task(dataset.card.task, dataset.card.task_config).action_channels,
-        )
+        task = make_task(dataset.card.task, dataset.card.task_config)
+        self.learner: Learner = task_learner(config.algorithm, task, config=config.learner, seed=config.seed)
         self.history: list[HistoryRow] = []
         self.num_updates = 0
         self._identity = _identity(config, dataset)
         is_streamed = _is_streamed(config, dataset)
         columns, cost_column = self.learner.columns, self.learner.cost_column
-        self.learner.set_normaliser(dataset_normaliser(dataset, stream=is_streamed, cost_column=cost_column))
+        rows = self.learner.observation_rows
+        self.learner.set_normaliser(
+            dataset_normaliser(dataset, stream=is_streamed, cost_column=cost_column, rows_of=rows)
+        )
         options: dict[str, Any] = {
             "batch_size": config.batch_size,
             "seed": config.seed,

@@ -75,8 +75,7 @@ def command(  # noqa: PLR0917
             run[name] = make_reference(name, made)
             continue
         bundle = load_bundle(Path(name))
-        bundle.check_task(made)
-        run[name], tuning[name] = bundle.policy, tuning_facts(bundle.manifest)
+        run[name], tuning[name] = bundle.policy_for(made), tuning_facts(bundle.manifest)
     paid = Economics() if prices is None else load_config(Economics, prices)
     with progress("Evaluating", 1.0) as advance:
         result = compare(run, made, days=held_out, prices=paid, bound_days=bound_days, seed=seed, on_progress=advance)
