@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from gridray.algorithms.gradient import Step
 from gridray.algorithms.architecture import FlatArchitecture
+from gridray.algorithms.gradient import Step
 from gridray.algorithms.registry import make_learner
 from gridray.algorithms.td3_bc import Td3BcConfig, Td3BcNetworks
 from gridray.config import parse_config

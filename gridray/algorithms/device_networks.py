@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from gridray.algorithms.actors import DeterministicActor, GaussianActor, MixedActor, SquashedActor
 from gridray.algorithms.device_layout import NUM_LOGITS, RELATIONS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SUM_SCALE = 0.1
 """Of sums over devices, so that those of some ten devices are as large as means."""
 MAX_ROUNDS = 3
+_ROWS_AT_ONCE = 16
 
 
 class DeviceArchitecture(NamedTuple):
@@ -128,8 +130,11 @@ class KindDense(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs [D, N, n, outputs] of [D, N or 1, n, inputs]."""
-        weight, bias = (part.index_select(1, self.kind).transpose(0, 1) for part in (self.weight, self.bias))
-        return torch.matmul(inputs, weight) + bias
+        return torch.matmul(inputs, self.of_devices(self.weight)) + self.of_devices(self.bias)
+
+    def of_devices(self, part: Tensor) -> Tensor:
+        """Return weights or biases of each device, [D, N, ...]."""
+        return part.index_select(1, self.kind).transpose(0, 1)
 
 
 class Neighbours(nn.Module):
@@ -175,7 +180,11 @@ class DeviceEncoder(nn.Module):
 
     def forward(self, devices: Tensor) -> Tensor:
         """Return [D, N, n, hidden_sizes[-1]] of features of devices [n, D, WIDTH + num_extra]."""
-        hidden: Tensor = self.norms[0](torch.relu(self.embed(devices.transpose(0, 1).unsqueeze(1))))
+        return self.deepened(self.embed(by_device(devices)))
+
+    def deepened(self, embedded: Tensor) -> Tensor:
+        """Return the same of what the first layer gave."""
+        hidden: Tensor = self.norms[0](torch.relu(embedded))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             hidden = norm(torch.relu(layer(self.neighbours(hidden))))
         return hidden
@@ -260,8 +269,12 @@ class PooledNetwork(nn.Module):
 
     def outputs(self, devices: Tensor) -> Tensor:
         """Return [N, n] of features of devices [n, D, WIDTH + num_extra]."""
-        total = self.encoder(devices).sum(dim=0)
-        pooled = torch.cat((total / devices.shape[1], SUM_SCALE * total), dim=2)
+        return self.joined(self.encoder(devices))
+
+    def joined(self, hidden: Tensor) -> Tensor:
+        """Return [N, n] of hidden states [D, N, n, width]."""
+        total = hidden.sum(dim=0)
+        pooled = torch.cat((total / len(hidden), SUM_SCALE * total), dim=2)
         values: Tensor = self.readout(torch.relu(self.pooled(pooled)))
         return values.squeeze(2)
 
@@ -290,9 +303,7 @@ class DeviceCritic(PooledNetwork, Critic):
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n] of views [n, D, WIDTH] and actions [n, action_size]."""
-        slots = functional.pad(actions, (0, 1)).index_select(1, self.slot)
-        by_device = slots.view(*observations.shape[:2], MAX_ACTIONS)
-        return self.outputs(torch.cat((observations, by_device), dim=2))
+        return self.outputs(torch.cat((observations, self._set_points(actions)), dim=2))
 
     def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
@@ -302,10 +313,34 @@ class DeviceCritic(PooledNetwork, Critic):
 
     def mean_log_sum_exp(self, observations: Tensor, actions: Tensor, densities: Tensor) -> Tensor:
         """Return log sum exp(Q - log density) over sampled actions; see `Critic`."""
-        num_samples = actions.shape[1]
-        views = observations.repeat_interleave(num_samples, dim=0)
-        values = self(views, actions.flatten(0, 1)).view(2, -1, num_samples)
-        return torch.logsumexp(values - densities, dim=2).mean(dim=1).sum()
+        total = observations.new_zeros(())
+        # A few rows at a time stay in the cache, forward and backward.
+        for part in zip(
+            *(torch.split(rows, _ROWS_AT_ONCE) for rows in (observations, actions, densities)), strict=True
+        ):
+            total = total + checkpoint(self._log_sum_exp, *part, use_reentrant=False)
+        return total / len(actions)
+
+    def _log_sum_exp(self, observations: Tensor, actions: Tensor, densities: Tensor) -> Tensor:
+        """Return log sum exp over samples, summed over rows and critics."""
+        num_rows, num_samples, _ = actions.shape
+        embed = self.encoder.embed
+        # The view's share of the first layer is the same for all actions of a row.
+        seen = embed(by_device(functional.pad(observations, (0, MAX_ACTIONS))))
+        weight = embed.of_devices(embed.weight)[:, :, WIDTH:]
+        done = torch.matmul(by_device(self._set_points(actions.flatten(0, 1))), weight)
+        values = self.joined(self.encoder.deepened(seen.repeat_interleave(num_samples, dim=2) + done))
+        return torch.logsumexp(values.view(2, num_rows, num_samples) - densities, dim=2).sum()
+
+    def _set_points(self, actions: Tensor) -> Tensor:
+        """Return actions by device, [n, D, MAX_ACTIONS]."""
+        slots = functional.pad(actions, (0, 1)).index_select(1, self.slot)
+        return slots.view(len(actions), -1, MAX_ACTIONS)
+
+
+def by_device(rows: Tensor) -> Tensor:
+    """Return [D, 1, n, features] of [n, D, features]."""
+    return rows.transpose(0, 1).unsqueeze(1)
 
 
 def check_sizes(hidden_sizes: Sequence[int], *, is_graph: bool) -> None:

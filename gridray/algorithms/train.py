@@ -18,7 +18,7 @@ from gridray.algorithms.batches import (
     fits_in_memory,
     load_columns,
 )
-from gridray.algorithms.bundle import save_bundle
+from gridray.algorithms.bundle import WEIGHTS, load_bundle, save_bundle
 from gridray.algorithms.checkpoint import read_checkpoint, write_checkpoint
 from gridray.algorithms.registry import task_learner
 from gridray.cluster.runtime import ray_session
@@ -42,6 +42,7 @@ class TrainConfig:
     learner: configuration of the algorithm.
     report_every: updates between two rows of the history; each row comes with a checkpoint.
     stream: read batches as a Ray Data stream; by default only where the data does not fit in memory.
+    start: directory of a bundle whose actor and observation scales are trained on; critics begin anew.
     """
 
     dataset: Path
@@ -52,6 +53,7 @@ class TrainConfig:
     learner: dict[str, Any] = field(default_factory=dict)
     report_every: int = 500
     stream: bool | None = None
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_updates", "batch_size", "report_every"):
@@ -105,6 +107,10 @@ class Training:
             "seed": config.seed,
             "device": config.learner.get("device", "cpu"),
         }
+        if config.start is not None:
+            bundle = load_bundle(config.start)
+            self._identity["start"] = bundle.manifest.files[WEIGHTS].sha256
+            self.learner.set_weights(self.learner.get_weights() | bundle.policy.weights)
         self._batches: Batches = (
             StreamedBatches(dataset, columns, **options)
             if is_streamed
@@ -197,6 +203,7 @@ def save_policy(training: Training, config: TrainConfig, dataset: OfflineDataset
         "num_updates": training.num_updates,
         "batch_size": config.batch_size,
         "seed": config.seed,
+        "start": None if config.start is None else load_bundle(config.start).manifest.files[WEIGHTS].sha256,
         "dataset": {
             "policy": card.policy,
             "num_transitions": card.num_transitions,

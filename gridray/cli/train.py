@@ -35,6 +35,9 @@ def command(  # one parameter per option
     stream: Annotated[
         bool | None, typer.Option(help="Read batches as a Ray Data stream; default: where memory is short.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Bundle whose policy is trained on, such as a federation's; critics begin anew.")
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the folder tensorboard of --out.")
     ] = False,
@@ -55,6 +58,7 @@ def command(  # one parameter per option
         seed=seed,
         learner=chosen.learner,
         stream=stream,
+        start=start,
     )
     with ExitStack() as stack:
         reporters = [_advance(stack.enter_context(progress(f"Training {settings.algorithm}", updates)))]
