@@ -95,7 +95,7 @@ def act_on(feeder: str, bundles: dict[str, Bundle], num_days: int) -> dict[str, 
 
 
 def summary(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
-    """Return means over feeders with intervals, and on how many feeders a policy is above droop, beyond doubt or not."""
+    """Return means over feeders with intervals, and on how many feeders a policy is above or below droop."""
     found = {}
     for name in names:
         parts = [row["policies"][name] for row in rows]

@@ -12,7 +12,7 @@ from gridray.cli.output import print_json, print_table
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import CompiledFeeder, compile_feeder
 from gridray.physics.controls import settle
-from gridray.physics.measure import power_balance, voltages
+from gridray.physics.measure import node_voltages, power_balance
 from gridray.physics.powerflow import solve
 from gridray.physics.state import STATUSES, GridState
 
@@ -58,7 +58,7 @@ def command(
 
 def describe(grid: CompiledFeeder, state: GridState) -> dict[str, Any]:
     """Return the solution of environment 0 as plain values; voltages v_re, v_im in V."""
-    v = voltages(grid, state)[:, 0]
+    v = node_voltages(grid, state)[0][:, 0]
     balance = power_balance(grid, state)
     volts = v * grid.node_base_v
     return {

@@ -283,9 +283,10 @@ def _continue(
     """Raise the load from nothing in steps that adapt; where even the smallest fails, loadability ends.
 
     The environment's last solved state below full load is left in v. Without a solution even at no load, the reason
-    is not loadability.
+    is not loadability. A step starts near its solution or fails: it gets no more than ENOUGH_ITERATIONS.
     """
     num_envs = problem.v.shape[2]
+    few = min(max_iterations, ENOUGH_ITERATIONS)
     share, step = np.zeros(num_envs), np.full(num_envs, 0.25)
     count = np.zeros(num_envs, dtype=np.int64)
     problem.v[:] = grid.no_load_v[:, :, None]
@@ -296,7 +297,7 @@ def _continue(
         part = _rows(problem, rows)
         trial = np.minimum(share[rows] + step[rows], 1.0)
         part = part._replace(p=part.p * trial, q=part.q * trial)
-        more, solved, _ = _newton(grid, part, tolerance, max_iterations)
+        more, solved, _ = _newton(grid, part, tolerance, few)
         count[rows] += more
         share[rows] = np.where(solved, trial, share[rows])
         step[rows] *= np.where(solved, 1.5, 0.5)
