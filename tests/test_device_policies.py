@@ -11,11 +11,12 @@ import pytest
 import safetensors.numpy
 import torch
 
-from gridray.algorithms.bundle import DEVICES, MANIFEST, load_bundle, save_bundle
+from gridray.algorithms.bundle import DEVICES, MANIFEST, adapt_bundle, load_bundle, save_bundle
 from gridray.algorithms.device_layout import RELATIONS, DeviceLayout, device_layout
 from gridray.algorithms.device_networks import DeviceArchitecture
 from gridray.algorithms.registry import LEARNERS, make_learner, task_learner
 from gridray.algorithms.settings import NetworkSettings
+from gridray.cli import main
 from gridray.errors import BundleError, ConfigError
 from gridray.tasks.registry import make_task
 from gridray.tasks.view_layout import KINDS
@@ -221,6 +222,9 @@ def test_bundle_acts_on_its_feeder_and_on_any_other(tasks: dict[str, Task], tmp_
     actions = policy.act(other.observe(state), RNG)
     assert actions.shape == (2, len(other.action_channels))
     assert np.isfinite(other.step(state, actions).rewards).all()
+    adapted = adapt_bundle(bundle, tmp_path / "other", task=other)
+    np.testing.assert_array_equal(adapted.policy.act(other.observe(state), RNG), policy.act(other.observe(state), RNG))
+    adapted.check_task(other)
     with pytest.raises(BundleError, match="for task 'volt_var', not 'storage'"):
         bundle.policy_for(make_task("storage", {"num_days": 10}))
     with pytest.raises(BundleError, match="for feeder 'ieee13'"):
@@ -264,6 +268,20 @@ def test_bundle_without_its_layout_is_refused(tasks: dict[str, Task], tmp_path: 
     with pytest.raises(BundleError, match=r"must list the files devices\.safetensors, policy\.safetensors"):
         load_bundle(path)
     assert safetensors.numpy.load(content)["num_observations"] == len(task.observation_channels)
+
+
+def test_command_writes_the_bundle_of_another_feeder(
+    tasks: dict[str, Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = tasks.values()
+    save_bundle(tmp_path / "policy", learner=learner_for("bc", own, "local"), task=own, provenance={})
+    (tmp_path / "other.yaml").write_text("feeder: synthetic-60-1\nnum_days: 10\n")
+    arguments = ["adapt", str(tmp_path / "policy"), "--config", str(tmp_path / "other.yaml")]
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--out", str(tmp_path / "adapted"), "--json"])
+    assert left.value.code == 0
+    assert json.loads(capsys.readouterr().out)["feeder"] == other.feeder.name
+    load_bundle(tmp_path / "adapted").check_task(other)
 
 
 def test_what_cannot_be_is_refused(tasks: dict[str, Task]) -> None:

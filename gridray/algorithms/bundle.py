@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -162,28 +162,48 @@ def save_bundle(path: Path, *, learner: Learner, task: Task, provenance: Mapping
     Raises:
         BundleError: learner and task differ in size, or `path` holds something that is no bundle.
     """
-    policy = learner.policy()
     sizes = (learner.observation_size, learner.action_size)
     channels = (len(task.observation_channels), len(task.action_channels))
-    files: dict[FileName, bytes] = {WEIGHTS: safetensors.numpy.save(policy.weights)}
-    if learner.shape != "flat":
-        layout = device_layout(task)
-        policy, sizes = policy.on(layout, task.action_channels), channels
-        files[DEVICES] = safetensors.numpy.save(layout.arrays())
-    if sizes != channels:
+    if learner.shape == "flat" and sizes != channels:
         raise BundleError(f"Learner has {sizes} observations and actions, task '{task.name}' {channels}: train on it")
+    network = NetworkSizes(
+        observation_size=channels[0],
+        action_size=channels[1],
+        policy=learner.shape,
+        hidden_sizes=learner.hidden_sizes,
+        head=learner.policy().head,
+    )
+    return _write_bundle(path, learner.policy(), network, task, provenance)
+
+
+def adapt_bundle(bundle: Bundle, path: Path, *, task: Task) -> Bundle:
+    """Write a policy of devices as a bundle for another feeder, to serve it there; see `save_bundle`.
+
+    Raises:
+        BundleError: the policy is flat, or the task another one.
+    """
+    network = bundle.manifest.network
+    if network.policy == "flat":
+        raise BundleError(
+            f"Bundle '{bundle.path}' has a flat policy, which is for one feeder: train a local or graph one"
+        )
+    sizes = {"observation_size": len(task.observation_channels), "action_size": len(task.action_channels)}
+    provenance = bundle.manifest.provenance
+    return _write_bundle(path, bundle.policy_for(task), network.model_copy(update=sizes), task, provenance)
+
+
+def _write_bundle(
+    path: Path, policy: LearnedPolicy, network: NetworkSizes, task: Task, provenance: Mapping[str, Any]
+) -> Bundle:
+    files: dict[FileName, bytes] = {WEIGHTS: safetensors.numpy.save(policy.weights)}
+    if network.policy != "flat":
+        files[DEVICES] = safetensors.numpy.save(device_layout(task).arrays())
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
         raise BundleError(f"'{path}' holds something that is no bundle: give another directory")
     manifest = Manifest(
         gridray_version=__version__,
-        algorithm=learner.name,
-        network=NetworkSizes(
-            observation_size=sizes[0],
-            action_size=sizes[1],
-            policy=learner.shape,
-            hidden_sizes=learner.hidden_sizes,
-            head=policy.head,
-        ),
+        algorithm=policy.name,
+        network=network,
         task=TaskReference(name=task.name, config=task.config_dict()),
         feeder=FeederReference(name=task.feeder.name, hash=task.feeder.content_hash()),
         observation_channels=task.observation_channels,
@@ -204,7 +224,7 @@ def save_bundle(path: Path, *, learner: Learner, task: Task, provenance: Mapping
     if path.exists():
         shutil.rmtree(path)
     aside.rename(path)
-    return Bundle(path=path, manifest=bundle.manifest, policy=policy)
+    return replace(bundle, path=path)
 
 
 def load_bundle(path: Path) -> Bundle:

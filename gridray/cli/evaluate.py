@@ -97,7 +97,7 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     """Return the task with enough held-out days."""
     bundles = [policy for policy in policies if policy not in REFERENCES]
     own = load_bundle(Path(bundles[0])).manifest.task if bundles else None
-    settings = _settings(config) if config is not None else dict(own.config) if own is not None else {}
+    settings = task_settings(config) if config is not None else dict(own.config) if own is not None else {}
     made = make_task(name or (own.name if own is not None else "volt_var"), settings | {"days": "held_out"})
     if len(made.allowed_days()) >= num_days:
         return made
@@ -105,7 +105,12 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     return make_task(made.name, settings | {"days": "held_out"} | longer)
 
 
-def _settings(config: Path) -> dict[str, Any]:
+def task_settings(config: Path) -> dict[str, Any]:
+    """Return the task settings in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
     try:
         data = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
