@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.gradient import GradientLearner
+from gridray.algorithms.registry import needs_task
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.partial import SHARDS
 from gridray.errors import ConfigError, FederationError
@@ -28,7 +29,7 @@ from gridray.federated.outbox import CLIPPED, Order, Outbox
 from gridray.federated.privacy.protection import ProtectionConfig
 from gridray.federated.private_training import PrivateRounds
 from gridray.federated.run_ledger import EPSILON
-from gridray.federated.sharing import Sharing
+from gridray.federated.sharing import NORMALISER, Sharing
 from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport, digest
 from gridray.tasks.registry import make_task
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from gridray.federated.signing import Signed
     from gridray.tasks.base import Task
 
+MEAN = f"{NORMALISER}.observation_mean"
 JUDGED_BY = ("returns", "violation_share", "losses_kwh")
 """Indicators that an evaluation sends, means over days."""
 
@@ -86,6 +88,7 @@ class ClientDescription:
     public_key: by which its signatures are checked.
     max_rounds: rounds that its privacy budget allows; none without one.
     has_cost: whether its algorithm reads a cost.
+    num_features: of observations that the normaliser has.
     """
 
     name: str
@@ -99,6 +102,7 @@ class ClientDescription:
     public_key: str = ""
     max_rounds: int | None = None
     has_cost: bool = False
+    num_features: int = 0
 
 
 class UtilityClient:
@@ -132,13 +136,15 @@ class UtilityClient:
             public_key=self._outbox.public_key,
             max_rounds=self._max_rounds(),
             has_cost=self._training.learner().cost_column is not None,
+            num_features=len(self._training.weights()[MEAN]),
         )
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of the columns that the normaliser of all clients together is made from."""
-        cost_column = self._training.learner().cost_column
+        learner = self._training.learner()
+        cost_column = learner.cost_column
         columns = self._dataset.load(["obs", "rewards", "terminateds", *([cost_column] if cost_column else [])])
-        found = {"obs": moments(columns["obs"])}
+        found = {"obs": moments(learner.observation_rows(columns["obs"]))}
         found |= {name: moments(columns[name][:, None]) for name in ("rewards", "terminateds")}
         return found | ({"costs": moments(columns[cost_column][:, None])} if cost_column else {})
 
@@ -222,8 +228,6 @@ class UtilityClient:
     def _training(self) -> LocalTraining:
         spec = self._spec
         num_updates = spec.local_updates
-        # Only choices need the task, whose feeder takes time to compile.
-        is_mixed = spec.learner.get("action_head") == "mixed"
         if spec.local_epochs is not None:
             num_updates = math.ceil(spec.local_epochs * self._dataset.num_transitions / spec.batch_size)
         training = LocalTraining(
@@ -236,7 +240,7 @@ class UtilityClient:
                 num_updates=num_updates,
                 batch_size=spec.batch_size,
                 seed=spec.seed,
-                action_channels=self._task("train").action_channels if is_mixed else None,
+                task=self._task("train") if needs_task(spec.learner) else None,
             ),
             lambda columns: load_columns(self._dataset, columns),
         )
