@@ -4,7 +4,7 @@ Run by benchmarks/federation.py headline. IEEE 13, 34 and 123 and three syntheti
 utility's controls with a little noise, two with more and some random days, two mostly random ones. Every policy has the
 same networks, whose weights do not depend on the feeder, and the same algorithm and settings: trained alone (each
 utility's policy is also tried at all others), pooled, plainly averaged, and federated by the chosen rules. On held-out
-days, with the last weights; no evaluation chose anything while training. A stopped run goes on from its last whole cell.
+days, with the last weights; no evaluation chose anything while training. A stopped run goes on from its last cell.
 """
 
 from __future__ import annotations
