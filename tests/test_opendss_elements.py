@@ -83,6 +83,10 @@ CIRCUITS = {
         "~ kvas=(1000 500 300 800) %rs=(.3 .4 .5 .6) xscarray=[6 7 8 5 6 4] %imag=.3\n"
         "new load.q bus1=d kv=4.16 kw=100\nnew load.r bus1=e kv=.48 kw=100 conn=delta" + LOADS
     ),
+    "second sources": (
+        "new vsource.v bus1=c basekv=12.47 angle=-3 r1=.5 x1=2 r0=1 x0=4\nnew line.s bus1=b bus2=c linecode=a\n"
+        "new vsource.w bus1=c.1 phases=1 basekv=7.2 pu=1.01 r1=.5 x1=2 r0=.5 x0=2" + LOADS
+    ),
     "one conductor open": "new line.s bus1=b bus2=c linecode=a length=9 units=mi\nopen line.s 2 3\nclose line.s 1"
     + LOADS,
     "a line charges from one end": (
@@ -127,6 +131,7 @@ def test_voltages_and_losses_are_opendss(tmp_path: Path, name: str) -> None:
     assert (np.abs(result.voltage[0] - expected) / grid.node_base_v).max() < 1e-7
     losses = complex(circuit.Losses[0], circuit.Losses[1]) / 1e3
     assert result.losses_kva[0] == pytest.approx(losses, rel=1e-5, abs=1e-5)
+    assert result.source_kva[0] == pytest.approx(-complex(*circuit.TotalPower), rel=1e-6)
 
 
 @pytest.mark.parametrize(

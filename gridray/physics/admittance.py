@@ -38,10 +38,10 @@ class Primitive(NamedTuple):
 
 
 def primitive_admittances(feeder: Feeder) -> tuple[Primitive, ...]:
-    """Return the admittance of every element, the source's first; lines that are open for good are left out."""
+    """Return the admittance of every element, the sources' first; lines that are open for good are left out."""
     regulated = {control.transformer: control.winding - 1 for control in feeder.regulators}
     return (
-        _source(feeder.source),
+        *(_source(source) for source in feeder.sources),
         *_lines(feeder),
         *(_transformer(t, regulated.get(t.name)) for t in feeder.transformers),
         *(_reactor(reactor) for reactor in feeder.reactors),
@@ -60,7 +60,7 @@ def _source(source: Source) -> Primitive:
     z1, z0 = complex(source.r1_ohm, source.x1_ohm), complex(source.r0_ohm, source.x0_ohm)
     n = len(source.phases)
     z = np.full((n, n), (z0 - z1) / 3.0) + z1 * np.eye(n)
-    return _element("vsource.source", [(source.bus, phase) for phase in source.phases], np.linalg.inv(z))
+    return _element(f"vsource.{source.name}", [(source.bus, phase) for phase in source.phases], np.linalg.inv(z))
 
 
 def _element(name: str, nodes: Sequence[Node], y: NDArray[Any], control: str | None = None) -> Primitive:

@@ -64,8 +64,9 @@ def base_voltages(feeder: Feeder, primitives: tuple[Primitive, ...], index: dict
     diagonal = np.abs(y.diagonal())
     y += sparse.diags(np.where(diagonal > 0.0, FLOATING_SHUNT * diagonal, 1.0))
     injected = np.zeros(n, dtype=np.complex128)
-    source = primitives[0]
-    injected[[index[node] for node in source.nodes]] = source.at() @ source_phasors(feeder.source)
+    for source, primitive in zip(feeder.sources, primitives, strict=False):
+        nodes = [index[node] for node in primitive.nodes]
+        injected[nodes] += primitive.at() @ source_phasors(source)
     voltage = np.abs(splu(y.tocsc()).solve(injected))
     bases = np.sort(np.array(feeder.base_kv)) * 1e3 / SQRT3
     by_bus: dict[str, list[float]] = {}
