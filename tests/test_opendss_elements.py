@@ -134,6 +134,40 @@ def test_voltages_and_losses_are_opendss(tmp_path: Path, name: str) -> None:
     assert result.source_kva[0] == pytest.approx(-complex(*circuit.TotalPower), rel=1e-6)
 
 
+REGULATORS = {
+    "32 steps of 0.00625": ("", "vreg=122"),
+    "few large steps": ("numtaps=8 maxtap=1.05 mintap=.95", "vreg=122"),
+    "steps that do not divide 0.00625": ("numtaps=20", "vreg=121.5"),
+    "a range to one side": ("numtaps=16 maxtap=1.05 mintap=.85", "vreg=118"),
+    "at the end of its range": ("numtaps=8 maxtap=1.02 mintap=.98", "vreg=126"),
+    "line drop and another start": ("tap=.95", "vreg=122 ctprim=300 r=3 x=4 maxtapchange=1"),
+    "delta": ("", "vreg=122 ptratio=103.9"),
+}
+
+
+@pytest.mark.parametrize("name", REGULATORS)
+def test_free_regulators_end_at_opendss_taps(tmp_path: Path, name: str) -> None:
+    tap, control = REGULATORS[name]
+    kind = "delta" if name == "delta" else "wye"
+    script = f"""{HEAD}
+new transformer.t buses=(b c) conns=(wye {kind}) kvs=(12.47 12.47) kvas=(5000 5000) xhl=.1 %loadloss=.01 wdg=2 {tap}
+new line.q bus1=c bus2=d linecode=a length=8 units=mi
+new load.l bus1=d kv=12.47 kw=2500 conn={kind} vminpu=.8 vmaxpu=1.2
+new regcontrol.r transformer=t winding=2 ptratio=60 band=2 {control}
+{TAIL}"""
+    (tmp_path / "master.dss").write_text(script)
+    DSS.Text.Commands(f"clear\nset defaultbasefrequency=60\n{script}")
+    DSS.Text.Commands("set controlmode=static tolerance=1e-9 maxiterations=500\nsolve")
+    theirs, active_winding = DSS.ActiveCircuit.Transformers, "Wdg"
+    theirs.Name = "t"
+    setattr(theirs, active_winding, 2)
+    grid = gridray.compile_feeder(gridray.load_feeder(tmp_path / "master.dss"))
+    result = gridray.solve(grid, controls="free")
+    assert result.converged.all()
+    assert result.taps[0, 0] != 1.0
+    assert result.taps[0, 0] == pytest.approx(theirs.Tap, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [

@@ -122,7 +122,7 @@ def _transformer(transformer: Transformer, regulated: int | None) -> Primitive:
     incidence = _incidence(coils, row)
     num_cores = len(coils[0])
     va = windings[0].kva * 1e3 / num_cores
-    volts = np.array([_coil_volts(winding) for winding in windings])
+    volts = np.array([coil_volts(winding) for winding in windings])
     y_coils: NDArray[Any] = va * _short_circuit(transformer) / np.outer(volts, volts)
     y_coils[1, 1] += (
         va / volts[1] ** 2 * complex(transformer.no_load_loss_percent, -transformer.magnetizing_percent) / 100
@@ -175,7 +175,8 @@ def _short_circuit(transformer: Transformer) -> NDArray[np.complex128]:
     return admittance
 
 
-def _coil_volts(winding: Winding) -> float:
+def coil_volts(winding: Winding) -> float:
+    """Return the rated voltage of a winding's coils, V."""
     is_per_phase = winding.connection != "delta" and len(winding.phases) > 1
     return winding.kv * 1e3 / (SQRT3 if is_per_phase else 1.0)
 
