@@ -138,9 +138,9 @@ REGULATORS = {
     "32 steps of 0.00625": ("", "vreg=122"),
     "few large steps": ("numtaps=8 maxtap=1.05 mintap=.95", "vreg=122"),
     "steps that do not divide 0.00625": ("numtaps=20", "vreg=121.5"),
-    "a range to one side": ("numtaps=16 maxtap=1.05 mintap=.85", "vreg=118"),
+    "a range to one side": ("numtaps=16 maxtap=1.05 mintap=.85", "vreg=115"),
     "at the end of its range": ("numtaps=8 maxtap=1.02 mintap=.98", "vreg=126"),
-    "line drop and another start": ("tap=.95", "vreg=122 ctprim=300 r=3 x=4 maxtapchange=1"),
+    "line drop and another start": ("tap=.95", "vreg=122 band=3 ctprim=300 r=2 x=3"),
     "delta": ("", "vreg=122 ptratio=103.9"),
 }
 
