@@ -232,6 +232,8 @@ def _windings(feeder: Feeder) -> Iterator[str]:
                     f"Winding {number} of transformer '{transformer.name}' has kv {winding.kv}, kva {winding.kva} and "
                     f"tap {winding.tap}: give numbers above 0."
                 )
+            if winding.neutral != 0 and winding.neutral_r_ohm == 0.0 and winding.neutral_x_ohm == 0.0:
+                yield f"Winding {number} of transformer '{transformer.name}' has a neutral of 0 ohm: write neutral=0."
         if transformer.xhl_percent == 0.0 and windings[0].r_percent + windings[1].r_percent == 0.0:
             yield f"{what} has no impedance between its windings: give xhl_percent or r_percent."
 
