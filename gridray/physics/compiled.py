@@ -197,7 +197,7 @@ def _shunts(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
     """Return row, column and value, pu, of the admittances of reactors that lie at one bus."""
     names = {f"reactor.{r.name}" for r in feeder.reactors if r.to_bus is None or r.to_bus == r.bus}
-    row, column, values = entries(tuple(p for p in primitives if p.name in names), index)
+    row, column, values, _ = entries(tuple(p for p in primitives if p.name in names), index)
     return row, column, values[0] * (base_v[row] * base_v[column] / BASE_VA)
 
 
