@@ -140,7 +140,7 @@ def _feeder(folder: Path, master: str, load_names: list[str]) -> Feeder:
         (home / "loadshape.dss").write_text(shapes, encoding="utf-8")
         if not (home / "buscoords.csv").exists():
             (home / "buscoords.csv").write_text("", encoding="utf-8")
-        return load_feeder(home / master.lower())
+        return load_feeder(home / master.lower(), commands=("set mode=snapshot",))
 
 
 def _elements(folder: Path, elsewhere: tuple[Path, ...], name: str) -> Iterator[_Element]:
