@@ -67,12 +67,7 @@ def power_range_kw(
     battery: Battery, soc: NDArray[np.float64], step_h: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the least (charging) and the most power that the energy and the ratings allow for step_h, kW, [N, E]."""
-    stored = _at_rest(battery, soc, step_h)
-    room_kwh = np.maximum(battery.soc_max - stored, 0.0) * battery.kwh
-    left_kwh = np.maximum(stored - battery.soc_min, 0.0) * battery.kwh
-    least = -np.minimum(np.minimum(battery.charge_kw, battery.kva), room_kwh / battery.charge_efficiency / step_h)
-    most = np.minimum(np.minimum(battery.discharge_kw, battery.kva), left_kwh * battery.discharge_efficiency / step_h)
-    return least, most
+    return _range_kw(battery, _at_rest(battery, soc, step_h), step_h)
 
 
 def step_battery(
@@ -91,9 +86,9 @@ def step_battery(
         kvar: reactive power set-point, [N, E].
         step_h: length of the interval, h.
     """
-    kw = np.clip(kw, *power_range_kw(battery, soc, step_h))
-    drawn_kw = np.where(kw > 0.0, kw / battery.discharge_efficiency, kw * battery.charge_efficiency)
     stored = _at_rest(battery, soc, step_h)
+    kw = np.clip(kw, *_range_kw(battery, stored, step_h))
+    drawn_kw = np.where(kw > 0.0, kw / battery.discharge_efficiency, kw * battery.charge_efficiency)
     # The power was cut to what fits: only its rounding is left to clip.
     after = np.clip(stored - drawn_kw * step_h / battery.kwh, battery.soc_min, battery.soc_max)
     most_kvar = np.sqrt(np.maximum((battery.kva - kw) * (battery.kva + kw), 0.0))
@@ -105,3 +100,13 @@ def _at_rest(battery: Battery, soc: NDArray[np.float64], step_h: float) -> NDArr
     """Return the state of charge after self-discharge, which ends at soc_min."""
     kept = soc * (1.0 - battery.self_discharge_per_h) ** step_h
     return np.maximum(kept, np.minimum(soc, battery.soc_min))
+
+
+def _range_kw(
+    battery: Battery, stored: NDArray[np.float64], step_h: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    room_kwh = np.maximum(battery.soc_max - stored, 0.0) * battery.kwh
+    left_kwh = np.maximum(stored - battery.soc_min, 0.0) * battery.kwh
+    least = -np.minimum(np.minimum(battery.charge_kw, battery.kva), room_kwh / battery.charge_efficiency / step_h)
+    most = np.minimum(np.minimum(battery.discharge_kw, battery.kva), left_kwh * battery.discharge_efficiency / step_h)
+    return least, most
