@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from gridray.cli import main
 from gridray.datasets.calibrate import CalibrateConfig, calibrate
 from gridray.datasets.candidates import Candidates
+from gridray.datasets.historian import import_historian
 from gridray.datasets.replay import replayed_state, voltage_errors
 from gridray.errors import ConfigError, DatasetError
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import power_balance, voltage_magnitudes
+from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,3 +142,18 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate(truth, values | {"load.671.kw": np.full(NUM_MOMENTS, np.nan)}, CalibrateConfig())
     with pytest.raises(ConfigError, match="num_samples is 0"):
         CalibrateConfig(num_samples=0)
+
+
+def test_command_writes_a_feeder_that_a_task_takes(tmp_path: Path) -> None:
+    mapping = Path(__file__).parents[1] / "examples" / "mapping.yaml"
+    dataset, _ = import_historian(mapping, tmp_path / "data")
+    with pytest.raises(SystemExit) as left:
+        main(["calibrate", str(dataset.path), "--samples", "4", "--out", str(tmp_path / "found.json")])
+    assert left.value.code == 0
+    facts = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    task = make_task(dataset.card.task, dataset.card.task_config | {"feeder": str(tmp_path / "feeder.yaml")})
+    assert task.feeder.with_generators(()).content_hash() == facts["feeder_hash"]
+    published = {load.name: load.kw for load in load_feeder("ieee13").loads}
+    scaled = {load.name: load.kw / published[load.name] for load in task.feeder.loads}
+    assert scaled == pytest.approx(facts["load_scales"])
+    assert max(abs(scale - 1.0) for scale in scaled.values()) > 0.01

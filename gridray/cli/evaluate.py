@@ -19,6 +19,7 @@ from gridray.errors import ConfigError
 from gridray.evaluation.columns import columns, summary
 from gridray.evaluation.comparison import UNTUNED, Comparison, compare, tuning_facts
 from gridray.evaluation.economics import Economics
+from gridray.evaluation.fqe import FqeConfig
 from gridray.evaluation.report import ReportData, write_report
 from gridray.evaluation.rollout import held_out_days
 from gridray.evaluation.statistics import paired_difference
@@ -53,6 +54,9 @@ def command(  # noqa: PLR0917
         Path | None, typer.Option(help="Estimate values from this dataset alone; the twin is not run.")
     ] = None,
     noise: Annotated[float, typer.Option(help="With --offline: noise on the policies' actions.", min=0.01)] = 0.2,
+    fqe_updates: Annotated[
+        int, typer.Option(help="With --offline: gradient steps of fitted Q evaluation for each policy.", min=1)
+    ] = FqeConfig.num_updates,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,  # noqa: FBT002
 ) -> None:
     """Compare policies on held-out days and place them between random, utility controls and the optimum.
@@ -64,7 +68,8 @@ def command(  # noqa: PLR0917
     Example: gridray evaluate static greedy perfect_plan runs/north/policy --days 36 --report report
     """
     if offline is not None:
-        offline_values(policies, offline, noise_std=noise, seed=seed, as_json=as_json)
+        fit = FqeConfig(seed=seed, num_updates=fqe_updates)
+        offline_values(policies, offline, noise_std=noise, config=fit, as_json=as_json)
         return
     made = _task(task, policies, config, days)
     held_out = held_out_days(made, days)
@@ -75,8 +80,7 @@ def command(  # noqa: PLR0917
             run[name] = make_reference(name, made)
             continue
         bundle = load_bundle(Path(name))
-        bundle.check_task(made)
-        run[name], tuning[name] = bundle.policy, tuning_facts(bundle.manifest)
+        run[name], tuning[name] = bundle.policy_for(made), tuning_facts(bundle.manifest)
     paid = Economics() if prices is None else load_config(Economics, prices)
     with progress("Evaluating", 1.0) as advance:
         result = compare(run, made, days=held_out, prices=paid, bound_days=bound_days, seed=seed, on_progress=advance)
@@ -93,7 +97,7 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     """Return the task with enough held-out days."""
     bundles = [policy for policy in policies if policy not in REFERENCES]
     own = load_bundle(Path(bundles[0])).manifest.task if bundles else None
-    settings = _settings(config) if config is not None else dict(own.config) if own is not None else {}
+    settings = task_settings(config) if config is not None else dict(own.config) if own is not None else {}
     made = make_task(name or (own.name if own is not None else "volt_var"), settings | {"days": "held_out"})
     if len(made.allowed_days()) >= num_days:
         return made
@@ -101,7 +105,12 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     return make_task(made.name, settings | {"days": "held_out"} | longer)
 
 
-def _settings(config: Path) -> dict[str, Any]:
+def task_settings(config: Path) -> dict[str, Any]:
+    """Return the task settings in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
     try:
         data = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

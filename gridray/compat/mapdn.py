@@ -13,7 +13,7 @@ from gridray.compat.mapdn_data import GRIDS, STEP_MINUTES, read_grid
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points
 

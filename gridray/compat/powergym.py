@@ -14,7 +14,7 @@ from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_ste
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, generators_kw, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, copy, nominal_state
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
 

@@ -15,7 +15,7 @@ from gridray.errors import ConfigError
 from gridray.feeders.pandapower import from_pandapower
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, power_balance, voltage_magnitudes
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.profiles.generate import ProfileConfig, generate_profiles
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points

@@ -10,7 +10,7 @@ import numpy as np
 from gridray.datasets.replay import TOLERANCE, measured_state
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import power_balance, voltage_magnitudes
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 
 if TYPE_CHECKING:

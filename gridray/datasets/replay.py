@@ -9,7 +9,7 @@ import numpy as np
 from gridray.errors import DatasetError
 from gridray.physics.controls import TAP_STEP
 from gridray.physics.measure import power_balance, voltage_magnitudes
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import voltage_depths
 from gridray.tasks.twin import Interval, TwinState

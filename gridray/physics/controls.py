@@ -8,7 +8,7 @@ import numpy as np
 
 from gridray.physics.capacitor_controls import capacitor_changes
 from gridray.physics.measure import control_voltages, node_voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import put, take
 
 if TYPE_CHECKING:

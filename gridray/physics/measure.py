@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class PowerBalance(NamedTuple):
     """Complex powers of E environments, kW + j kvar, complex128 [E].
 
-    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and reactors.
+    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and series reactors.
     """
 
     source: NDArray[np.complex128]
@@ -61,8 +61,21 @@ class PowerFlow:
 
     @property
     def losses_kva(self) -> NDArray[np.complex128]:
-        """Losses in lines, transformers and reactors, kW + j kvar, complex128 [E]."""
+        """Losses in lines, transformers and series reactors, kW + j kvar, complex128 [E].
+
+        As OpenDSS's: what shunt capacitors and reactors take counts as drawn.
+        """
         return self._balance.losses
+
+    @property
+    def taps(self) -> NDArray[np.float64]:
+        """Tap of every regulated transformer, pu, float64 [E, num_taps], in the order of grid.tap_names."""
+        return self.state.taps.T
+
+    @property
+    def capacitor_states(self) -> NDArray[np.float64]:
+        """1 closed, 0 open, float64 [E, num_capacitors], in the order of grid.capacitor_names."""
+        return self.state.capacitor_states.T
 
     @property
     def converged(self) -> NDArray[np.bool_]:
@@ -94,7 +107,7 @@ def voltages_at(grid: CompiledFeeder, state: GridState, nodes: NDArray[np.int64]
     places = grid.place[nodes]
     v = np.empty((places.size, state.v.shape[2]), dtype=np.complex128)
     _read_nodes(state.v, places.ravel(), v)
-    return v.reshape(*places.shape, -1)
+    return v.reshape(*places.shape, state.v.shape[2])
 
 
 def voltage_magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
@@ -129,11 +142,18 @@ def branch_powers(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex1
 
 
 def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
-    """Return source, load and loss power; the losses are what does not arrive, capacitors' kvar counted as supply."""
+    """Return source, load and loss power; the losses are what does not arrive, shunts counted as loads."""
     source = source_power(grid, state)
     capacitors_kvar = -grid.capacitor_kvar[:, None] * state.capacitor_states
     items, capacitors = drawn_powers(grid.network, (state.items_kw, state.items_kvar), capacitors_kvar, state.v)
-    return PowerBalance(source, items, source - (items + capacitors))
+    return PowerBalance(source, items, source - (items + capacitors + _shunt_power(grid, state)))
+
+
+def _shunt_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power drawn by shunt reactors, kW + j kvar, complex128 [E]."""
+    v_row, v_column = (state.v[place, 0] + 1j * state.v[place, 1] for place in (grid.shunt_row, grid.shunt_column))
+    power: NDArray[np.complex128] = (v_row * (grid.shunt_y[:, None] * v_column).conj()).sum(axis=0) * KW_PER_PU
+    return power
 
 
 def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:

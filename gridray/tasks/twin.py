@@ -13,7 +13,7 @@ from gridray.devices.rows import put_rows
 from gridray.physics.columns import copy_columns
 from gridray.physics.controls import settle
 from gridray.physics.measure import power_balance, source_power, voltage_magnitudes
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, copy, nominal_state
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths

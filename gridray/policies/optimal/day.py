@@ -9,7 +9,7 @@ import numpy as np
 
 from gridray.physics.controls import MAX_STEP, TAP_STEP
 from gridray.physics.measure import power_balance, voltage_magnitudes
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 
 if TYPE_CHECKING:
