@@ -1,10 +1,12 @@
 """Batteries: energy, losses both ways, ratings, and a state of charge that no rounding takes out of its bounds."""
 
+# mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from gridray.devices.checks import check_within
 
@@ -63,6 +65,7 @@ def check_battery(battery: Battery) -> None:
     check_within("Battery", "self_discharge_per_h", battery.self_discharge_per_h, 0.0, 1.0)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def power_range_kw(
     battery: Battery, soc: NDArray[np.float64], step_h: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -70,6 +73,7 @@ def power_range_kw(
     return _range_kw(battery, _at_rest(battery, soc, step_h), step_h)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def step_battery(
     battery: Battery, soc: NDArray[np.float64], kw: NDArray[np.float64], kvar: NDArray[np.float64], step_h: float
 ) -> BatteryStep:
@@ -87,7 +91,8 @@ def step_battery(
         step_h: length of the interval, h.
     """
     stored = _at_rest(battery, soc, step_h)
-    kw = np.clip(kw, *_range_kw(battery, stored, step_h))
+    least, most = _range_kw(battery, stored, step_h)
+    kw = np.clip(kw, least, most)
     drawn_kw = np.where(kw > 0.0, kw / battery.discharge_efficiency, kw * battery.charge_efficiency)
     # The power was cut to what fits: only its rounding is left to clip.
     after = np.clip(stored - drawn_kw * step_h / battery.kwh, battery.soc_min, battery.soc_max)
@@ -96,12 +101,14 @@ def step_battery(
     return BatteryStep(after, kw, np.clip(kvar, -most_kvar, most_kvar), loss_kwh)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def _at_rest(battery: Battery, soc: NDArray[np.float64], step_h: float) -> NDArray[np.float64]:
     """Return the state of charge after self-discharge, which ends at soc_min."""
     kept = soc * (1.0 - battery.self_discharge_per_h) ** step_h
     return np.maximum(kept, np.minimum(soc, battery.soc_min))
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def _range_kw(
     battery: Battery, stored: NDArray[np.float64], step_h: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
