@@ -121,10 +121,10 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             is_right = (levels == given) & (levels >= space.start) & (levels < space.start + space.nvec)
             if not is_right.all():
                 env, column = np.argwhere(~is_right)[0]
-                name, _, low, high, _ = channels[column]
+                channel = channels[column]
                 raise ConfigError(
-                    f"Action '{name}' of environment {env} is {given[env, column]}: "
-                    f"give a whole number from {low:g} to {high:g}."
+                    f"Action '{channel.name}' of environment {env} is {given[env, column]}: "
+                    f"give a whole number from {channel.low:g} to {channel.high:g}."
                 )
             return levels
         given = given.astype(np.float32, copy=False)
