@@ -32,7 +32,8 @@ class ReconfigurationConfig(TwinConfig):
     Switches and ties are added where the feeder has fewer than num_sectionalisers and num_ties (three-phase ones).
     Every episode has an outage that begins in its first first_outage_h hours (0: outages come by chance alone), and
     storm_factor multiplies the chance of more. Commands take switching_minutes. Relays pick up at pickup times the
-    rating of the line that a switch is in, or of the strongest one at its weaker end. A customer is customer_kw of nominal power.
+    rating of the line that a switch is in, or of the strongest one at its weaker end. A customer is customer_kw of
+    nominal power.
     The reward of a step is minus the sum of: outage_weight x energy not supplied over the nominal load's energy in
     percent; interruption_weight x sustained interruptions per customer in percent; switching_weight per operation;
     refused_weight per refused command; voltage_weight x mean over nodes of the depth outside 0.95..1.05 in percent;
