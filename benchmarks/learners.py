@@ -2,8 +2,8 @@
 
 Commands:
     OMP_NUM_THREADS=1 python benchmarks/learners.py speed benchmarks/learners.json
-    OMP_NUM_THREADS=1 python benchmarks/learners.py trust benchmarks/learners_trust.json --seconds 200
-The second goes on where it stopped when it is started again, until the table is whole; --quick makes tiny ones.
+    OMP_NUM_THREADS=1 python benchmarks/learners.py trust benchmarks/learners_trust.json
+The second goes on where it stopped when it is started again; --seconds ends it early; --quick makes tiny ones.
 """
 
 from __future__ import annotations

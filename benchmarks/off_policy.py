@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from gridray.policies.base import Policy
 
 TASK = {"feeder": "ieee13", "step_minutes": 60, "load_scale": 0.8}
-NOISE, NUM_EPISODES, NUM_POLICIES = 0.3, 200, 20
-FQE = FqeConfig(num_members=3, num_updates=600, target_rate=0.05)
+NOISE, NUM_EPISODES, NUM_POLICIES = 0.3, 300, 20
+FQE = FqeConfig(num_members=3, num_updates=2000, target_rate=0.02)
 
 
 class Mixed:
@@ -67,16 +68,20 @@ def main() -> None:
         twin = evaluate_policy(Mixed(utility, static, share, NOISE), task, days=task.allowed_days())
         truth.append(float(twin.returns.mean()))
         found.append(estimate(episodes, log_p, Mixed(utility, static, share, 0.0), noise_std=NOISE, config=FQE))
+        sys.stdout.write(f"{len(found)} of {NUM_POLICIES}: {truth[-1]:.2f}, fitted Q {found[-1].fqe.mean:.2f}\n")
+        sys.stdout.flush()
     result: dict[str, Any] = {"behaviour": source, "num_policies": NUM_POLICIES, "num_episodes": NUM_EPISODES}
     result["effective_episodes"] = [round(one.effective_episodes, 1) for one in found]
     for name in ("fqe", "wis", "wdr"):
         means = [getattr(one, name).mean for one in found]
         picked = int(np.argmax(means))
         result[name] = {
+            "estimates": [round(mean, 2) for mean in means],
             "rank_correlation": round(float(spearmanr(means, truth).statistic), 3),
             "mean_absolute_error": round(float(np.abs(np.array(means) - truth).mean()), 2),
             "regret_at_1": round(max(truth) - truth[picked], 3),
         }
+    result["fqe_settings"] = asdict(FQE)
     result["truth"] = [round(value, 2) for value in truth]
     Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -56,17 +56,21 @@ assert result.converged.all()
 print(imported - start, time.perf_counter() - imported)
 """
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 import gridray, peers
 grid = gridray.compile_feeder(peers.feeder_of(sys.argv[1]))
 num_envs = int(sys.argv[2])
+
+def peak():  # of this program alone: getrusage's includes the process that started it
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
 gridray.solve(grid)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 scale = np.random.default_rng(0).uniform(0.5, 1.1, (num_envs, len(grid.load_kw)))
 result = gridray.solve(grid, load_kw=grid.load_kw * scale)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(before * 1024, after * 1024, sum(array.nbytes for array in result.state))
+print(before, peak(), sum(array.nbytes for array in result.state))
 """
 
 
@@ -79,7 +83,7 @@ class Plan(NamedTuple):
     synthetic_nodes: tuple[int, ...]
     synthetic_envs: int
     threads: tuple[tuple[str, int], ...]
-    memory: tuple[str, int]
+    memory: tuple[str, tuple[int, ...]]
 
 
 FULL = Plan(
@@ -89,9 +93,9 @@ FULL = Plan(
     synthetic_nodes=(100, 300, 1000, 3000, 10000, 30000, 100000),
     synthetic_envs=64,
     threads=(("ieee123", 4096), ("ieee8500", 256)),
-    memory=("ieee8500", 256),
+    memory=("ieee8500", (64, 256, 1024)),
 )
-QUICK = Plan((("ieee13", 64, 8),), 3, ((14, 256),), (100, 300), 64, (("ieee13", 256),), ("ieee13", 64))
+QUICK = Plan((("ieee13", 64, 8),), 3, ((14, 256),), (100, 300), 64, (("ieee13", 256),), ("ieee13", (64, 128)))
 
 
 class States(NamedTuple):
@@ -318,17 +322,19 @@ def first_call(repeats: int) -> dict[str, Any]:
     return {"import_s": spread([run[0] for run in runs]), "load_compile_solve_s": spread([run[1] for run in runs])}
 
 
-def memory(case: str, num_envs: int) -> dict[str, Any]:
-    """Measure the growth of the peak of resident memory by one batch."""
-    before, after, state = fresh_process(MEMORY, case, str(num_envs))
-    return {
-        "feeder": case,
-        "num_envs": num_envs,
-        "peak_rss_bytes": int(after),
-        "peak_rss_growth_bytes": int(after - before),
-        "state_bytes": int(state),
-        "growth_bytes_per_environment": int((after - before) / num_envs),
-    }
+def memory(case: str, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Measure the peak of resident memory, and its growth by one batch, for several numbers of environments."""
+    rows = []
+    for num_envs in sizes:
+        before, after, state = fresh_process(MEMORY, case, str(num_envs))
+        rows.append({
+            "num_envs": num_envs,
+            "peak_rss_bytes": int(after),
+            "peak_rss_growth_bytes": int(after - before),
+            "state_bytes": int(state),
+        })  # fmt: skip
+    growth = (rows[-1]["peak_rss_bytes"] - rows[-2]["peak_rss_bytes"]) / (sizes[-1] - sizes[-2])
+    return {"feeder": case, "batches": rows, "growth_bytes_per_environment": int(growth)}
 
 
 def machine() -> dict[str, Any]:

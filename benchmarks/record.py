@@ -1,7 +1,10 @@
 """Measure recording: transitions per second beside the bare environment, files included, and memory by size.
 
 Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json
-Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs).
+Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs); --memory-only
+(keeps the file's throughput). Memory to 10^7 transitions, which takes some 5 GB of disk under TMPDIR and some minutes:
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json --memory-only \
+        --sizes 100000 1000000 10000000
 """
 
 from __future__ import annotations
@@ -113,22 +116,24 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--sizes", nargs="*", type=int, default=[100_000, 1_000_000])
+    parser.add_argument("--memory-only", action="store_true")
     parser.add_argument("--one", type=int, help="Only record this many transitions of 13 bus into --folder.")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     options = parser.parse_args()
     if options.one:
         sys.stdout.write(json.dumps(record_once("ieee13", options.one, options.folder)) + "\n")
         return
-    num_steps = 4 if options.quick else 95
-    results = {
-        "num_envs": NUM_ENVS,
-        "throughput": {
+    results: dict[str, Any] = {"num_envs": NUM_ENVS}
+    if options.memory_only:
+        results |= json.loads(options.out.read_text(encoding="utf-8"))
+    else:
+        num_steps = 4 if options.quick else 95
+        results["throughput"] = {
             feeder: compare(feeder, 960 if options.quick else size, num_steps)
             for feeder, size in FEEDERS.items()
             if feeder == "ieee13" or not options.quick
-        },
-        "memory": [memory(size) for size in ([960] if options.quick else options.sizes)],
-    }
+        }
+    results["memory"] = [memory(size) for size in ([960] if options.quick else options.sizes)]
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(results, indent=1) + "\n")
 

@@ -34,7 +34,7 @@ import gridray
 from gridray.feeders.components import Generator
 from gridray.physics.admittance import primitive_admittances, source_phasors
 from gridray.physics.loads import branch_currents
-from gridray.physics.measure import voltages
+from gridray.physics.measure import node_voltages
 from gridray.physics.state import STATUSES
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def relative_residual(law: Kirchhoff, result: PowerFlow) -> tuple[NDArray[np.flo
     all that there is), then as it is.
     """
     grid, state = result.grid, result.state
-    v = voltages(grid, state)
+    v = node_voltages(grid, state)[0]
     u = np.concatenate((1.0 / state.taps, state.switch_closed, state.capacitor_states))
     scaled = law.value[:, None] * u[law.control] ** law.exponent[:, None] * v[law.node]
     current = law.constant @ v - law.inner[:, None] * state.source_pu + law.into @ scaled

@@ -24,6 +24,7 @@ from gridray.algorithms.train import CHECKPOINT, LearnerSettings, TrainConfig, T
 from gridray.cluster.runtime import ray_session
 from gridray.config import parse_config
 from gridray.datasets.dataset import OfflineDataset
+from gridray.datasets.partial import write_file
 from gridray.errors import ConfigError, GridRayError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.tasks.registry import make_task
@@ -84,11 +85,15 @@ class SweepConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """One trial; score is its last mean return per day, None where it failed before its first evaluation."""
+    """One trial; score is its last mean return per day, None where it failed before its first evaluation.
+
+    num_evaluations: how often its policy was run on the twin.
+    """
 
     settings: dict[str, Any]
     score: float | None
     num_updates: int
+    num_evaluations: int
     is_done: bool
     error: str | None
 
@@ -104,6 +109,11 @@ class SweepResult:
     def is_finished(self) -> bool:
         """Tell whether every trial ended by itself or by ASHA, rather than by an interruption."""
         return all(trial.is_done for trial in self.trials)
+
+    @property
+    def num_evaluations(self) -> int:
+        """Return how often a policy was run on the twin to find the best settings."""
+        return sum(trial.num_evaluations for trial in self.trials)
 
 
 class ReportCounter(tune.Callback):
@@ -166,9 +176,15 @@ def sweep(
     if not scored:
         reason = next((trial.error for trial in trials if trial.error), "it was stopped before the first evaluation")
         raise GridRayError(f"No trial of the sweep in '{out}' has a score: {reason}")
-    best = LearnerSettings(algorithm=config.algorithm, batch_size=config.batch_size, learner=scored[0].settings)
-    (out / "best.yaml").write_text(yaml.safe_dump(asdict(best), sort_keys=False), encoding="utf-8")
-    return SweepResult(trials=tuple(trials), best_file=out / "best.yaml")
+    result = SweepResult(trials=tuple(trials), best_file=out / "best.yaml")
+    best = LearnerSettings(
+        algorithm=config.algorithm,
+        batch_size=config.batch_size,
+        learner=scored[0].settings,
+        online_evaluations=result.num_evaluations,
+    )
+    write_file(result.best_file, yaml.safe_dump(asdict(best), sort_keys=False))
+    return result
 
 
 def search_space(config: SweepConfig) -> dict[str, Any]:
@@ -329,6 +345,7 @@ def _trials(config: SweepConfig, results: ResultGrid) -> list[TrialResult]:
                 settings=dict(result.config or {}),
                 score=metrics.get(METRIC),
                 num_updates=num_updates,
+                num_evaluations=int(metrics.get("training_iteration", 0)),
                 is_done=bool(metrics.get("done")) or num_updates >= config.max_reports * config.updates_per_report,
                 error=None if result.error is None else str(result.error).strip().splitlines()[-1],
             )

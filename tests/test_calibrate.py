@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from gridray.cli import main
 from gridray.datasets.calibrate import CalibrateConfig, calibrate
 from gridray.datasets.candidates import Candidates
+from gridray.datasets.historian import import_historian
 from gridray.datasets.replay import replayed_state, voltage_errors
 from gridray.errors import ConfigError, DatasetError
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import power_balance, voltages
+from gridray.physics.measure import node_voltages, power_balance
+from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +45,7 @@ def measured(feeder: Feeder, seed: int, noise_pu: float) -> dict[str, NDArray[np
         values[f"capacitor.{name}.state"] = rng.integers(0, 2, NUM_MOMENTS).astype(np.float64)
     state = replayed_state(feeder, grid, values)
     assert state.converged.all()
-    magnitude = np.abs(voltages(grid, state))
+    magnitude = node_voltages(grid, state)[1]
     for node, row in zip(grid.node_names, magnitude, strict=True):
         values[f"vmag_pu.{node}"] = row + rng.normal(0.0, noise_pu, NUM_MOMENTS)
     source = power_balance(grid, state).source
@@ -108,7 +113,7 @@ def test_batch_of_candidates_equals_feeders_of_their_own() -> None:
     moved = corrupted(truth, {"634a": 3}, {}, {})
     for index, feeder in enumerate((truth, moved)):
         grid = compile_feeder(feeder)
-        expected = np.abs(voltages(grid, replayed_state(feeder, grid, values)))
+        expected = node_voltages(grid, replayed_state(feeder, grid, values))[1]
         rows = [candidates.grid.node_names.index(node) for node in grid.node_names]
         np.testing.assert_allclose(answer.vmag_pu[index, rows], expected, atol=1e-6)
 
@@ -137,3 +142,18 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate(truth, values | {"load.671.kw": np.full(NUM_MOMENTS, np.nan)}, CalibrateConfig())
     with pytest.raises(ConfigError, match="num_samples is 0"):
         CalibrateConfig(num_samples=0)
+
+
+def test_command_writes_a_feeder_that_a_task_takes(tmp_path: Path) -> None:
+    mapping = Path(__file__).parents[1] / "examples" / "mapping.yaml"
+    dataset, _ = import_historian(mapping, tmp_path / "data")
+    with pytest.raises(SystemExit) as left:
+        main(["calibrate", str(dataset.path), "--samples", "4", "--out", str(tmp_path / "found.json")])
+    assert left.value.code == 0
+    facts = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    task = make_task(dataset.card.task, dataset.card.task_config | {"feeder": str(tmp_path / "feeder.yaml")})
+    assert task.feeder.with_generators(()).content_hash() == facts["feeder_hash"]
+    published = {load.name: load.kw for load in load_feeder("ieee13").loads}
+    scaled = {load.name: load.kw / published[load.name] for load in task.feeder.loads}
+    assert scaled == pytest.approx(facts["load_scales"])
+    assert max(abs(scale - 1.0) for scale in scaled.values()) > 0.01

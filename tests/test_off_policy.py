@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
+from gridray.algorithms.train import TrainConfig, train
 from gridray.cli import main
 from gridray.datasets.record import RecordConfig, record
 from gridray.errors import ConfigError
@@ -129,6 +131,36 @@ def test_recorded_days_are_read_whole_and_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(episodes.obs[:, 1:], episodes.new_obs[:, :-1])
     total = dataset.load(["rewards"])["rewards"].sum()
     assert episodes.rewards.sum() == pytest.approx(total, rel=1e-5)
+
+
+def test_command_values_a_bundle_and_a_policy_from_logged_days(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = RecordConfig(task_config={"num_days": 10, "step_minutes": 60}, num_episodes=6, noise_std=0.2)
+    dataset = record(settings, tmp_path / "log", use_ray=False)
+    learner = {"hidden_sizes": [8]}
+    config = TrainConfig(dataset=dataset.path, algorithm="bc", num_updates=5, batch_size=32, learner=learner)
+    bundle = train(config, tmp_path / "run").bundle
+    arguments = ["evaluate", str(bundle), "utility_controls", "--offline", str(dataset.path), "--fqe-updates", "300"]
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--noise", "0.2", "--json"])
+    assert left.value.code == 0
+    answer = json.loads(capsys.readouterr().out)
+    logged = dataset.load(["rewards"])["rewards"].sum() / 6
+    assert answer["behaviour"] == LOGGED
+    assert answer["logged_return"] == pytest.approx(logged, rel=1e-5)
+    assert list(answer["policies"]) == [str(bundle), "utility_controls"]
+    # What acted, with the noise that it had: all weights are 1, and both estimates are the mean of the log.
+    acted = answer["policies"]["utility_controls"]
+    assert acted["effective_episodes"] == pytest.approx(6.0, rel=1e-3)
+    assert acted["wis"]["mean"] == pytest.approx(logged, rel=1e-3)
+    for values in answer["policies"].values():
+        for name in ("fqe", "wis", "wdr"):
+            assert values[name]["low"] <= values[name]["mean"] <= values[name]["high"]
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 0
+    assert "Return of a day from 6 logged days" in capsys.readouterr().out
 
 
 def test_what_looks_into_the_twin_has_no_value_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,11 @@ import yaml
 from gridray.algorithms.registry import LEARNERS
 from gridray.algorithms.train import LearnerSettings
 from gridray.cli import main
+from gridray.cli.sweep_results import write_plot, write_table
 from gridray.config import load_config
 from gridray.datasets.record import RecordConfig, record
 from gridray.errors import ConfigError, GridRayError
-from gridray.sweeps import SweepConfig, _search, search_space, sweep
+from gridray.sweeps import SweepConfig, TrialResult, _search, search_space, sweep
 
 SPACE = {
     "hidden_sizes": [8],
@@ -174,9 +175,33 @@ def test_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, capsys: pytest.C
     assert str(out / "best.yaml") in printed
     best = load_config(LearnerSettings, out / "best.yaml")
     assert best.learner["temperature"] in {1.0, 10.0}
+    assert best.online_evaluations is not None
+    assert 4 <= best.online_evaluations <= 6
+    rows = (out / "trials.csv").read_text().splitlines()
+    assert rows[0] == "score,num_updates,num_evaluations,is_done,hidden_sizes,learning_rate,temperature,error"
+    assert len(rows) == 3
+    assert sum(int(row.split(",")[2]) for row in rows[1:]) == best.online_evaluations
+    assert "learning_rate" in (out / "trials.svg").read_text()
 
 
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(GridRayError, match="no sweep to resume"):
         sweep(config_of(dataset=tmp_path / "data"), tmp_path / "sweep", resume=True)
+
+
+def test_trials_of_one_point_are_drawn_in_their_order(tmp_path: Path) -> None:
+    trials = [
+        TrialResult(
+            settings={"expectile": 0.7}, score=score, num_updates=4, num_evaluations=2, is_done=True, error=None
+        )
+        for score in (-1.0, -2.5, None)
+    ]
+    write_table(tmp_path / "trials.csv", trials)
+    write_plot(tmp_path / "trials.svg", trials)
+    assert (tmp_path / "trials.csv").read_text().splitlines()[1:] == [
+        "-1.0,4,2,True,0.7,",
+        "-2.5,4,2,True,0.7,",
+        ",4,2,True,0.7,",
+    ]
+    assert "trial, best first" in (tmp_path / "trials.svg").read_text()

@@ -43,9 +43,20 @@ class Batches(Protocol):
 
 
 class InMemoryBatches:
-    """Rows drawn with replacement from one tensor of all columns, which lies on the learner's device."""
+    """Rows drawn with replacement from one tensor of all columns, which lies on the learner's device.
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]], *, batch_size: int, seed: int, device: str) -> None:
+    part: which of how many parts of each batch is returned; equal seeds draw equal batches, whatever the part.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        *,
+        batch_size: int,
+        seed: int,
+        device: str,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self._shapes = {name: column.shape[1:] for name, column in columns.items()}
         self._widths = [int(np.prod(shape)) for shape in self._shapes.values()]
         num_rows = len(next(iter(columns.values())))
@@ -56,6 +67,7 @@ class InMemoryBatches:
             first += width
         self._rows = torch.from_numpy(rows).to(device)
         self._batch_size = batch_size
+        self._part = part
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def draw(self) -> dict[str, torch.Tensor]:
@@ -63,7 +75,8 @@ class InMemoryBatches:
         indices = torch.randint(
             len(self._rows), (self._batch_size,), generator=self._generator, device=self._generator.device
         )
-        parts = torch.split(self._rows.index_select(0, indices), self._widths, dim=1)
+        first, step = self._part
+        parts = torch.split(self._rows.index_select(0, indices[first::step]), self._widths, dim=1)
         return {
             name: part if shape else part.squeeze(1)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)

@@ -42,6 +42,8 @@ class TrainConfig:
     learner: configuration of the algorithm.
     report_every: updates between two rows of the history; each row comes with a checkpoint.
     stream: read batches as a Ray Data stream; by default only where the data does not fit in memory.
+    online_evaluations: how many policies were run on a simulator to choose these settings; None: not known. The bundle
+        states it.
     """
 
     dataset: Path
@@ -52,20 +54,29 @@ class TrainConfig:
     learner: dict[str, Any] = field(default_factory=dict)
     report_every: int = 500
     stream: bool | None = None
+    online_evaluations: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_updates", "batch_size", "report_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give 1 or more")
+        _check_online_evaluations(self.online_evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """What to train with, as a sweep writes it to `best.yaml`."""
+    """What to train with, as a sweep writes it to `best.yaml`.
+
+    online_evaluations: how many policies were run on a simulator to choose them; None: not known.
+    """
 
     algorithm: str = "iql"
     batch_size: int = 256
     learner: dict[str, Any] = field(default_factory=dict)
+    online_evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_online_evaluations(self.online_evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +98,11 @@ class TrainResult:
 class Training:
     """A learner and its batches, somewhere on the way; the same from one seed, stopped in between or not."""
 
-    def __init__(self, config: TrainConfig, dataset: OfflineDataset) -> None:
-        """Make learner and normaliser; a Ray must be running if the data is streamed."""
+    def __init__(self, config: TrainConfig, dataset: OfflineDataset, *, part: tuple[int, int] = (0, 1)) -> None:
+        """Make learner and normaliser; a Ray must be running if the data is streamed.
+
+        part: which of how many parts of each batch this learner takes; those of a stream are its only one.
+        """
         self.learner: Learner = make_learner(
             config.algorithm,
             observation_size=len(dataset.card.observation_names),
@@ -100,9 +114,9 @@ class Training:
         self.history: list[HistoryRow] = []
         self.num_updates = 0
         self._identity = _identity(config, dataset)
-        is_streamed = _is_streamed(config, dataset)
+        streams = is_streamed(config, dataset)
         columns, cost_column = self.learner.columns, self.learner.cost_column
-        self.learner.set_normaliser(dataset_normaliser(dataset, stream=is_streamed, cost_column=cost_column))
+        self.learner.set_normaliser(dataset_normaliser(dataset, stream=streams, cost_column=cost_column))
         options: dict[str, Any] = {
             "batch_size": config.batch_size,
             "seed": config.seed,
@@ -110,8 +124,8 @@ class Training:
         }
         self._batches: Batches = (
             StreamedBatches(dataset, columns, **options)
-            if is_streamed
-            else InMemoryBatches(load_columns(dataset, columns), **options)
+            if streams
+            else InMemoryBatches(load_columns(dataset, columns), **options, part=part)
         )
 
     def advance(self, num_updates: int) -> HistoryRow:
@@ -173,16 +187,34 @@ def train(config: TrainConfig, out: Path, on_progress: Callable[[HistoryRow], No
     """
     dataset = OfflineDataset.open(config.dataset)
     with ExitStack() as stack:
-        if _is_streamed(config, dataset):
+        if is_streamed(config, dataset):
             stack.enter_context(ray_session())
         training = Training(config, dataset)
-        if (out / CHECKPOINT).exists():
-            training.restore(out / CHECKPOINT)
-        while training.num_updates < config.num_updates:
-            row = training.advance(min(config.report_every, config.num_updates - training.num_updates))
+        run_to_end(training, config, out, on_progress)
+    return write_result(training, config, dataset, out)
+
+
+def run_to_end(
+    training: Training,
+    config: TrainConfig,
+    out: Path,
+    on_progress: Callable[[HistoryRow], None] | None = None,
+    *,
+    is_writer: bool = True,
+) -> None:
+    """Go on from the checkpoint in `out`, if there is one, to the last update; is_writer: write checkpoints."""
+    if (out / CHECKPOINT).exists():
+        training.restore(out / CHECKPOINT)
+    while training.num_updates < config.num_updates:
+        row = training.advance(min(config.report_every, config.num_updates - training.num_updates))
+        if is_writer:
             training.save(out / CHECKPOINT)
-            if on_progress is not None:
-                on_progress(row)
+        if on_progress is not None:
+            on_progress(row)
+
+
+def write_result(training: Training, config: TrainConfig, dataset: OfflineDataset, out: Path) -> TrainResult:
+    """Write history and bundle."""
     out.mkdir(parents=True, exist_ok=True)
     history = [asdict(row) for row in training.history]
     (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
@@ -206,12 +238,19 @@ def save_policy(training: Training, config: TrainConfig, dataset: OfflineDataset
             "data_sha256": _data_sha256(dataset),
         },
     }
+    if config.online_evaluations is not None:
+        provenance["online_evaluations"] = config.online_evaluations
     save_bundle(path, learner=training.learner, task=make_task(card.task, card.task_config), provenance=provenance)
+
+
+def _check_online_evaluations(number: int | None) -> None:
+    if number is not None and number < 0:
+        raise ConfigError(f"online_evaluations is {number}: give 0 or more, or leave it out where it is not known")
 
 
 def _identity(config: TrainConfig, dataset: OfflineDataset) -> dict[str, Any]:
     """Return all that decides the numbers, but for how many updates are taken."""
-    decisive = {"data_sha256": _data_sha256(dataset), "is_streamed": _is_streamed(config, dataset)}
+    decisive = {"data_sha256": _data_sha256(dataset), "is_streamed": is_streamed(config, dataset)}
     decisive |= {name: getattr(config, name) for name in ("algorithm", "batch_size", "seed", "learner")}
     identity: dict[str, Any] = json.loads(json.dumps(decisive))
     return identity
@@ -221,7 +260,8 @@ def _data_sha256(dataset: OfflineDataset) -> str:
     return hashlib.sha256("".join(shard.sha256 for shard in dataset.card.shards).encode()).hexdigest()
 
 
-def _is_streamed(config: TrainConfig, dataset: OfflineDataset) -> bool:
+def is_streamed(config: TrainConfig, dataset: OfflineDataset) -> bool:
+    """Tell whether batches come from a Ray Data stream."""
     return not fits_in_memory(dataset) if config.stream is None else config.stream
 
 

@@ -19,6 +19,7 @@ from gridray.errors import ConfigError
 from gridray.evaluation.columns import columns, summary
 from gridray.evaluation.comparison import UNTUNED, Comparison, compare, tuning_facts
 from gridray.evaluation.economics import Economics
+from gridray.evaluation.fqe import FqeConfig
 from gridray.evaluation.report import ReportData, write_report
 from gridray.evaluation.rollout import held_out_days
 from gridray.evaluation.statistics import paired_difference
@@ -53,6 +54,9 @@ def command(  # noqa: PLR0917
         Path | None, typer.Option(help="Estimate values from this dataset alone; the twin is not run.")
     ] = None,
     noise: Annotated[float, typer.Option(help="With --offline: noise on the policies' actions.", min=0.01)] = 0.2,
+    fqe_updates: Annotated[
+        int, typer.Option(help="With --offline: gradient steps of fitted Q evaluation for each policy.", min=1)
+    ] = FqeConfig.num_updates,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,  # noqa: FBT002
 ) -> None:
     """Compare policies on held-out days and place them between random, utility controls and the optimum.
@@ -64,7 +68,8 @@ def command(  # noqa: PLR0917
     Example: gridray evaluate static greedy perfect_plan runs/north/policy --days 36 --report report
     """
     if offline is not None:
-        offline_values(policies, offline, noise_std=noise, seed=seed, as_json=as_json)
+        fit = FqeConfig(seed=seed, num_updates=fqe_updates)
+        offline_values(policies, offline, noise_std=noise, config=fit, as_json=as_json)
         return
     made = _task(task, policies, config, days)
     held_out = held_out_days(made, days)

@@ -9,17 +9,17 @@ from gridray.algorithms.bundle import load_bundle
 from gridray.cli.output import print_json, print_table, progress
 from gridray.datasets.dataset import OfflineDataset
 from gridray.errors import ConfigError
-from gridray.evaluation.fqe import FqeConfig
 from gridray.evaluation.off_policy import OfflineEstimate, estimate, read_episodes
 from gridray.policies.registry import POLICIES, TWIN_POLICIES, make_policy
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
+    from gridray.evaluation.fqe import FqeConfig
     from gridray.policies.base import Policy
     from gridray.tasks.base import Task
 
 
-def offline_values(names: list[str], path: Path, *, noise_std: float, seed: int, as_json: bool) -> None:
+def offline_values(names: list[str], path: Path, *, noise_std: float, config: FqeConfig, as_json: bool) -> None:
     """Estimate and print the return of a day of each policy, without stepping the twin."""
     dataset = OfflineDataset.open(path)
     task = make_task(dataset.card.task, dataset.card.task_config)
@@ -28,7 +28,6 @@ def offline_values(names: list[str], path: Path, *, noise_std: float, seed: int,
     found: dict[str, OfflineEstimate] = {}
     with progress("Estimating", len(policies)) as advance:
         for name, policy in policies.items():
-            config = FqeConfig(seed=seed)
             found[name] = estimate(episodes, log_p, policy, noise_std=noise_std, config=config)
             advance(1)
     logged = float(episodes.rewards.sum(axis=1).mean())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridray.algorithms.gauges import TrainingGauges
 from gridray.algorithms.registry import LEARNERS, RLLIB_LEARNERS
 from gridray.algorithms.train import HistoryRow, LearnerSettings, TrainConfig, TrainResult, train
 from gridray.cli.output import print_json, print_table, progress
@@ -35,6 +36,9 @@ def command(  # one parameter per option
     stream: Annotated[
         bool | None, typer.Option(help="Read batches as a Ray Data stream; default: where memory is short.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Learners side by side by Ray Train, each with a part of every batch.", min=1)
+    ] = 1,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the folder tensorboard of --out.")
     ] = False,
@@ -42,11 +46,13 @@ def command(  # one parameter per option
 ) -> None:
     """Train a policy on one dataset.
 
-    A run that was stopped goes on from its last checkpoint when it is started again with the same --out.
+    A run that was stopped goes on from its last checkpoint when it is started again with the same --out. Where a Ray
+    runs, losses are gauges for Prometheus.
 
     Example: gridray train data/north --algorithm iql --out runs/north --updates 20000
     """
-    chosen = LearnerSettings() if config is None else load_config(LearnerSettings, config)
+    # Settings that nobody chose were chosen without a simulator.
+    chosen = LearnerSettings(online_evaluations=0) if config is None else load_config(LearnerSettings, config)
     settings = TrainConfig(
         dataset=dataset,
         algorithm=algorithm or chosen.algorithm,
@@ -55,9 +61,12 @@ def command(  # one parameter per option
         seed=seed,
         learner=chosen.learner,
         stream=stream,
+        online_evaluations=chosen.online_evaluations,
     )
     with ExitStack() as stack:
-        reporters = [_advance(stack.enter_context(progress(f"Training {settings.algorithm}", updates)))]
+        reporters: list[Callable[[HistoryRow], None]] = [
+            _advance(stack.enter_context(progress(f"Training {settings.algorithm}", updates)))
+        ]
         if tensorboard:
             reporters.append(_event_writer(stack, out / "tensorboard"))
 
@@ -65,7 +74,17 @@ def command(  # one parameter per option
             for reporter in reporters:
                 reporter(row)
 
-        result = train(settings, out, report)
+        if workers == 1:
+            reporters.append(TrainingGauges(settings.algorithm))
+            result = train(settings, out, report)
+        else:
+            # Ray Train takes half a second to import.
+            from gridray.algorithms.data_parallel import train_in_parallel  # noqa: PLC0415
+
+            result = train_in_parallel(settings, out, workers)
+            # Its learners are other processes: all is told at the end.
+            for row in result.history:
+                report(row)
     if as_json:
         print_json({"bundle": result.bundle, "history": [asdict(row) for row in result.history]})
     else:

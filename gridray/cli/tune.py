@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gridray.cli.output import print_json, print_table, progress
+from gridray.cli.sweep_results import write_plot, write_table
 from gridray.config import load_config
 from gridray.sweeps import SweepConfig, SweepResult, sweep
 
@@ -26,7 +27,8 @@ def command(
 ) -> None:
     """Search an algorithm's settings: at random or by Optuna, with ASHA or population based training.
 
-    Ctrl-C stops the sweep; --resume goes on from the checkpoints of its trials. The best settings are in best.yaml.
+    Ctrl-C stops the sweep; --resume goes on from the checkpoints of its trials. The best settings are in best.yaml,
+    all trials in trials.csv, and their scores over each setting in trials.svg.
 
     Example: gridray tune tune_configs/volt_var_iql.yaml
     """
@@ -34,8 +36,11 @@ def command(
     directory = Path("runs/tune") / config.stem if out is None else out
     with progress("Sweeping", settings.num_samples * settings.max_reports) as advance:
         result = sweep(settings, directory, lambda: advance(1), resume=resume)
+    write_table(directory / "trials.csv", result.trials)
+    write_plot(directory / "trials.svg", result.trials)
     if as_json:
         report = {"is_finished": result.is_finished, "best": asdict(result.trials[0]), "best_file": result.best_file}
+        report["online_evaluations"] = result.num_evaluations
         print_json(report | {"trials": [asdict(trial) for trial in result.trials]})
     else:
         _print(result)
@@ -56,4 +61,5 @@ def _print(result: SweepResult) -> None:
         for trial in result.trials
     ]
     print_table("Trials, best first (score: mean return of a validation day)", ["score", "updates", *names, ""], rows)
-    print_table("Result", ["best settings"], [[result.best_file]])
+    files = [result.best_file, result.best_file.with_name("trials.csv"), result.best_file.with_name("trials.svg")]
+    print_table("Result", ["best settings", "trials", "plot", "online evaluations"], [[*files, result.num_evaluations]])

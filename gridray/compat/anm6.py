@@ -25,8 +25,8 @@ from gridray.compat.anm6_data import (
 )
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import power_balance, voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import PowerFlow, node_voltages, power_balance
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points
 
@@ -192,8 +192,7 @@ class Anm6Easy:
 
     def voltages(self, state: Anm6State) -> NDArray[np.float64]:
         """Return voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""
-        magnitude: NDArray[np.float64] = np.abs(voltages(self.grid, state.grid)).T
-        return magnitude
+        return PowerFlow(self.grid, state.grid).vmag_pu
 
     def _take_series(self, state: Anm6State) -> None:
         quarter = (state.day + state.t) % STEPS_PER_DAY
@@ -220,7 +219,7 @@ class Anm6Easy:
 
     def _violations(self, grid: GridState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the voltages' depth outside the band and the power above the ratings, sums in pu, [E]."""
-        v = voltages(self.grid, grid)[self._node]
+        v = node_voltages(self.grid, grid)[0][self._node]
         magnitude = np.abs(v[1:])
         depth = np.maximum(np.maximum(V_BAND_PU[0] - magnitude, magnitude - V_BAND_PU[1]), 0.0).sum(axis=0)
         near, far = v[BRANCHES.from_bus], v[BRANCHES.to_bus]

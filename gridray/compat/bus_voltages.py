@@ -14,13 +14,12 @@ from gridray.physics.lanes import (
     empty_lanes,
     empty_short_lanes,
     fill,
-    load,
+    lane_of,
     plus_product,
     select,
     square_root,
     store,
 )
-from gridray.tasks.readings import load_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +73,7 @@ def read_bus_voltages(
     """
     num_nodes, num_envs = len(row), v.shape[2]
     magnitude = empty_short_lanes(num_nodes)
-    parts = empty_lanes(2)
+    depths = empty_lanes(1)
     low, high = band
     for start in range(0, num_envs, LANE):
         size = min(LANE, num_envs - start)
@@ -82,15 +81,14 @@ def read_bus_voltages(
         for bus in range(len(first) - 1):
             lowest, highest = fill(np.inf), fill(0.0)
             for k in range(first[bus], first[bus + 1]):
-                load_columns(v[row[k]], start, size, parts)
-                re, im = load(parts, 0), load(parts, 1)
+                re, im = lane_of(v[row[k], 0], start), lane_of(v[row[k], 1], start)
                 m = square_root(plus_product(re * re, im, im))
                 store(magnitude, k, m)
                 lowest, highest = select(lowest > m, m, lowest), select(m > highest, m, highest)
             above, below = highest - high, low - lowest
             total = total + select(above > 0.0, above, 0.0) + select(below > 0.0, below, 0.0)
-        store(parts, 0, total)
-        depth[start : start + size] = parts[0, :size]
+        store(depths, 0, total)
+        depth[start : start + size] = depths[0, :size]
         for tile in range(0, num_nodes, TILE):
             for e in range(size):
                 for k in range(tile, min(tile + TILE, num_nodes)):

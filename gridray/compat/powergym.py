@@ -13,11 +13,10 @@ from gridray.compat.powergym_data import STEPS_PER_DAY, SYSTEMS, read_system
 from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_step, tap_numbers
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import power_balance, voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import PowerFlow, generators_kw, power_balance
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
-from gridray.tasks.readings import generators_kw
 
 V_BAND_PU = (0.95, 1.05)
 NUM_TAPS, NUM_LEVELS = 33, 33
@@ -167,8 +166,7 @@ class PowerGym:
 
     def voltages(self, state: PowerGymState) -> NDArray[np.float64]:
         """Return voltage magnitudes of the last interval, pu, [num_envs, num_nodes]."""
-        magnitude: NDArray[np.float64] = np.abs(voltages(self.grid, state.grid)).T
-        return magnitude
+        return PowerFlow(self.grid, state.grid).vmag_pu
 
     def _within_charge(self, state: PowerGymState, levels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return battery levels -16..16 cut to what the charge allows for an hour, whole levels as the original."""

@@ -8,11 +8,10 @@ import numpy as np
 
 from gridray.errors import DatasetError
 from gridray.physics.controls import TAP_STEP
-from gridray.physics.measure import power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import node_voltages, power_balance
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import voltage_depths
-from gridray.tasks.readings import node_voltages
 from gridray.tasks.twin import Interval, TwinState
 from gridray.tasks.twin_task import TwinTask
 

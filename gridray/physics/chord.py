@@ -16,6 +16,7 @@ from gridray.physics.lanes import (
     empty_short_lanes,
     fill,
     get,
+    lane_of,
     load,
     magnitude,
     plus_product,
@@ -134,28 +135,12 @@ def chord(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _load_powers(state: GridState, capacitor_kvar: NDArray[np.float64], first: int, work: _Workspace) -> None:
     num_items = state.items_kw.shape[0]
-    _load_lane(state.items_kw, first, work.p)
-    _load_lane(state.items_kvar, first, work.q)
     for row in range(num_items):
-        store(work.p, row, load(work.p, row) * (1.0 / KW_PER_PU))
-        store(work.q, row, load(work.q, row) * (1.0 / KW_PER_PU))
-    _load_lane(state.capacitor_states, first, work.q[num_items:])
+        store(work.p, row, lane_of(state.items_kw[row], first) * (1.0 / KW_PER_PU))
+        store(work.q, row, lane_of(state.items_kvar[row], first) * (1.0 / KW_PER_PU))
     for c in range(capacitor_kvar.size):
         store(work.p, num_items + c, 0.0)
-        store(work.q, num_items + c, load(work.q, num_items + c) * (-capacitor_kvar[c] / KW_PER_PU))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _load_lane(array: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
-    """Copy the lane's columns, the last one repeated."""
-    if first + LANE <= array.shape[1]:
-        for i in range(array.shape[0]):
-            for e in range(LANE):
-                lane[i, e] = array[i, first + e]
-    else:
-        for i in range(array.shape[0]):
-            for e in range(LANE):
-                lane[i, e] = array[i, min(first + e, array.shape[1] - 1)]
+        store(work.q, num_items + c, lane_of(state.capacitor_states[c], first) * (-capacitor_kvar[c] / KW_PER_PU))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -147,6 +147,63 @@ def stream(_context: Any, address: Any, value: Any) -> Any:  # noqa: ANN401
     return types.none(address, value), codegen
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def lane_of(row: NDArray[np.float64], first: int) -> Lane:
+    """Return a row's values [E] from environment `first` on as a lane.
+
+    Beyond E the last one is repeated, so that what is computed there is a number like the others; nobody reads it.
+    """
+    if first + LANE <= row.size:
+        return _whole_lane(row, first)
+    return _short_lane(row, first)
+
+
+@intrinsic
+def _whole_lane(_context: Any, row: Any, first: Any) -> Any:  # noqa: ANN401
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        start, stride, _ = _span(context, builder, signature, args)
+        if row.layout == "C":
+            value = builder.load(builder.bitcast(start, VECTOR.as_pointer()))
+            value.align = 8
+            return value
+        pointers = [start]
+        for _ in range(1, LANE):
+            pointers.append(cgutils.pointer_add(builder, pointers[-1], stride))  # type: ignore[no-untyped-call]
+        return _gathered(builder, pointers)
+
+    return LANE_TYPE(row, first), codegen
+
+
+@intrinsic
+def _short_lane(_context: Any, row: Any, first: Any) -> Any:  # noqa: ANN401
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        start, stride, number = _span(context, builder, signature, args)
+        pointers = [start]
+        for e in range(1, LANE):
+            is_there = builder.icmp_signed("<", ir.Constant(number.type, e), number)
+            step = builder.select(is_there, stride, ir.Constant(stride.type, 0))
+            pointers.append(cgutils.pointer_add(builder, pointers[-1], step))  # type: ignore[no-untyped-call]
+        return _gathered(builder, pointers)
+
+    return LANE_TYPE(row, first), codegen
+
+
+def _span(context: Any, builder: Any, signature: Any, args: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    """Return a pointer to element `first` of a row, the bytes to the next one and the number from there to the end."""
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    first = context.cast(builder, args[1], signature.args[1], types.int64)
+    stride = cgutils.unpack_tuple(builder, array.strides, 1)[0]  # type: ignore[no-untyped-call]
+    start = cgutils.pointer_add(builder, array.data, builder.mul(first, stride))  # type: ignore[no-untyped-call]
+    return start, stride, builder.sub(array.nitems, first)
+
+
+def _gathered(builder: Any, pointers: list[Any]) -> Any:  # noqa: ANN401
+    lane: Any = ir.Constant(VECTOR, ir.Undefined)
+    for e, pointer in enumerate(pointers):
+        lane = builder.insert_element(lane, builder.load(pointer), ir.Constant(ir.IntType(32), e))
+    return lane
+
+
 def _row_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
     row = context.cast(builder, args[1], signature.args[1], types.int64)
     data = context.make_array(signature.args[0])(context, builder, args[0]).data

@@ -12,7 +12,9 @@ from gridray.physics.lanes import (
     LANE,
     all_true,
     empty_lanes,
+    fill,
     get,
+    lane_of,
     less_product,
     load,
     plus_product,
@@ -170,21 +172,20 @@ def drawn_powers(
     """
     num_items, num_envs = items[0].shape[0], v.shape[2]
     drawn = np.empty((2, num_envs), dtype=np.complex128)
-    lane, total = empty_lanes(4), empty_lanes(4)
+    total = empty_lanes(4)
     for first in range(0, num_envs, LANE):
         for row in range(4):
             store(total, row, 0.0)
         for m in range(net.branch_from.size):
-            item = net.branch_item[m]
-            _load_branch_lane(net, m, v, first, lane)
-            if item < num_items:
-                _load_rows(items[0][item], items[1][item], first, lane)
-            else:
-                _load_rows(capacitors[item - num_items], capacitors[item - num_items], first, lane)
-                store(lane, 2, 0.0)
+            i, j, item = net.branch_from[m], net.branch_to[m], net.branch_item[m]
             weight = net.branch_share[m] * net.branch_curve[m, 0]
-            vr, vi = load(lane, 0), load(lane, 1)
-            p, q = load(lane, 2) * weight, load(lane, 3) * weight
+            if item < num_items:
+                p, q = lane_of(items[0][item], first) * weight, lane_of(items[1][item], first) * weight
+            else:
+                p, q = fill(0.0), lane_of(capacitors[item - num_items], first) * weight
+            vr, vi = lane_of(v[i, 0], first), lane_of(v[i, 1], first)
+            if j >= 0:
+                vr, vi = vr - lane_of(v[j, 0], first), vi - lane_of(v[j, 1], first)
             re, im = lane_current(net.branch_curve, m, net.branch_curve[m, 0], p, q, vr, vi)
             row = 0 if item < num_items else 2
             store(total, row, plus_product(plus_product(load(total, row), vr, re), vi, im))
@@ -193,28 +194,3 @@ def drawn_powers(
             drawn[0, first + e] = complex(total[0, e], total[1, e])
             drawn[1, first + e] = complex(total[2, e], total[3, e])
     return drawn
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _load_branch_lane(net: Network, m: int, v: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
-    """Put the voltage across branch m into the first two rows."""
-    i, j = net.branch_from[m], net.branch_to[m]
-    _load_rows(v[i, 0], v[i, 1], first, lane)
-    store(lane, 0, load(lane, 2))
-    store(lane, 1, load(lane, 3))
-    if j >= 0:
-        _load_rows(v[j, 0], v[j, 1], first, lane)
-        store(lane, 0, load(lane, 0) - load(lane, 2))
-        store(lane, 1, load(lane, 1) - load(lane, 3))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _load_rows(a: NDArray[np.float64], b: NDArray[np.float64], first: int, lane: NDArray[np.float64]) -> None:
-    """Put a lane of two rows [E] into the last two rows, the last environment repeated."""
-    if first + LANE <= a.size:
-        for e in range(LANE):
-            lane[2, e], lane[3, e] = a[first + e], b[first + e]
-    else:
-        for e in range(LANE):
-            k = min(first + e, a.size - 1)
-            lane[2, e], lane[3, e] = a[k], b[k]

@@ -11,17 +11,19 @@ import numpy as np
 from numba import njit
 
 from gridray.physics.compiled import KW_PER_PU, CompiledFeeder
-from gridray.physics.loads import branch_currents, drawn_powers
+from gridray.physics.loads import branch_currents, drawn_powers, relative_admittance
 from gridray.physics.state import STATUSES, GridState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gridray.physics.network import Network
+
 
 class PowerBalance(NamedTuple):
     """Complex powers of E environments, kW + j kvar, complex128 [E].
 
-    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and reactors.
+    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and series reactors.
     """
 
     source: NDArray[np.complex128]
@@ -57,8 +59,21 @@ class PowerFlow:
 
     @property
     def losses_kva(self) -> NDArray[np.complex128]:
-        """Losses in lines, transformers and reactors, kW + j kvar, complex128 [E]."""
+        """Losses in lines, transformers and series reactors, kW + j kvar, complex128 [E].
+
+        As OpenDSS's: what shunt capacitors and reactors take counts as drawn.
+        """
         return self._balance.losses
+
+    @property
+    def taps(self) -> NDArray[np.float64]:
+        """Tap of every regulated transformer, pu, float64 [E, num_taps], in the order of grid.tap_names."""
+        return self.state.taps.T
+
+    @property
+    def capacitor_states(self) -> NDArray[np.float64]:
+        """1 closed, 0 open, float64 [E, num_capacitors], in the order of grid.capacitor_names."""
+        return self.state.capacitor_states.T
 
     @property
     def converged(self) -> NDArray[np.bool_]:
@@ -80,18 +95,26 @@ class PowerFlow:
         return power_balance(self.grid, self.state)
 
 
-def voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
-    """Return node voltages, pu, complex128 [num_nodes, E], in the order of node_names."""
-    result = np.empty((grid.num_nodes, state.v.shape[2]), dtype=np.complex128)
-    v = state.v[grid.place]
-    result.real, result.imag = v[:, 0], v[:, 1]
-    return result
+def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """Return node voltages and their magnitudes, pu, both [num_nodes, E], in the order of node_names."""
+    shape = (grid.num_nodes, state.v.shape[2])
+    v, magnitude = np.empty(shape, dtype=np.complex128), np.empty(shape)
+    _read_nodes(state.v, grid.place, v, magnitude)
+    return v, magnitude
+
+
+def generators_kw(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
+    """Return the power that each generator draws at the solved voltages, negative where it feeds in, kW, [., E]."""
+    first = len(grid.load_names)
+    kw = np.zeros((len(state.items_kw) - first, state.v.shape[2]))
+    _generate(grid.network, state.items_kw[first:], first, state.v, kw)
+    return kw
 
 
 def source_power(
     grid: CompiledFeeder, v: NDArray[np.complex128], source_pu: NDArray[np.float64]
 ) -> NDArray[np.complex128]:
-    """Return the power that the source feeds in, kW + j kvar, [E]; v from `voltages`."""
+    """Return the power that the source feeds in, kW + j kvar, [E]; v from `node_voltages`."""
     return _terminal_power(grid, v[grid.source_node], source_pu)
 
 
@@ -112,12 +135,19 @@ def branch_powers(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex1
 
 
 def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
-    """Return source, load and loss power; the losses are what does not arrive, capacitors' kvar counted as supply."""
+    """Return source, load and loss power; the losses are what does not arrive, shunts counted as loads."""
     terminal = state.v[grid.place[grid.source_node]]
     source = _terminal_power(grid, terminal[:, 0] + 1j * terminal[:, 1], state.source_pu)
     capacitors_kvar = -grid.capacitor_kvar[:, None] * state.capacitor_states
     items, capacitors = drawn_powers(grid.network, (state.items_kw, state.items_kvar), capacitors_kvar, state.v)
-    return PowerBalance(source, items, source - (items + capacitors))
+    return PowerBalance(source, items, source - (items + capacitors + _shunt_power(grid, state)))
+
+
+def _shunt_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power drawn by shunt reactors, kW + j kvar, complex128 [E]."""
+    v_row, v_column = (state.v[place, 0] + 1j * state.v[place, 1] for place in (grid.shunt_row, grid.shunt_column))
+    power: NDArray[np.complex128] = (v_row * (grid.shunt_y[:, None] * v_column).conj()).sum(axis=0) * KW_PER_PU
+    return power
 
 
 def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
@@ -167,3 +197,41 @@ def _read_magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude
             for e in range(first, min(first + BLOCK, v.shape[2])):
                 re, im = v[row, 0, e], v[row, 1, e]
                 magnitude[e, k] = np.sqrt(re * re + im * im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _read_nodes(
+    solved: NDArray[np.float64], place: NDArray[np.int64], v: NDArray[np.complex128], magnitude: NDArray[np.float64]
+) -> None:
+    """Write voltages and magnitudes [num_nodes, E] from the solver's [num_nodes, 2, E]."""
+    for node in range(len(place)):
+        row = place[node]
+        for env in range(solved.shape[2]):
+            re, im = solved[row, 0, env], solved[row, 1, env]
+            v[node, env] = complex(re, im)
+            magnitude[node, env] = np.sqrt(re * re + im * im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _generate(
+    net: Network,
+    p: NDArray[np.float64],
+    first: int,
+    v: NDArray[np.float64],
+    kw: NDArray[np.float64],
+) -> None:
+    """Add up the powers of the branches of items first..first + len(p) - 1, [num_generators, E]."""
+    for m in range(net.branch_from.size):
+        row = net.branch_item[m] - first
+        if row < 0 or row >= len(p):
+            continue
+        near, far, curve = net.branch_from[m], net.branch_to[m], net.branch_curve[m]
+        for env in range(kw.shape[1]):
+            re, im = v[near, 0, env], v[near, 1, env]
+            if far >= 0:
+                re -= v[far, 0, env]
+                im -= v[far, 1, env]
+            square = (re * re + im * im) * curve[0]
+            kw[row, env] += (
+                p[row, env] * net.branch_share[m] * relative_admittance(curve, 5, np.sqrt(square))[0] * square
+            )

@@ -13,6 +13,8 @@ from gridray.errors import GridRayError
 
 DRAIN_S = "1"
 """Seconds that a replica stays after its last request; Ray's 30 s are for load balancers outside the machine."""
+PATIENCE_S = "30"
+"""Seconds that HAProxy may take to start; after Ray's 5 s a busy machine's proxy would be taken for dead and killed."""
 
 # Ray binds HAProxy's statistics, which need no password, to all interfaces and has no setting for it.
 _LAUNCHER = r"""#!/bin/sh
@@ -58,6 +60,7 @@ def haproxy_environment(folder: Path, haproxy: Path) -> dict[str, str]:
     launcher.chmod(0o700)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": PATIENCE_S,
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": DRAIN_S,
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(launcher),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

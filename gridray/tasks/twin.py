@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.rows import put_rows
 from gridray.physics.controls import settle
-from gridray.physics.measure import power_balance, source_power
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import node_voltages, power_balance, source_power
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths
 from gridray.tasks.day_starts import DayStarts
-from gridray.tasks.readings import node_voltages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
