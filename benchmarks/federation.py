@@ -5,10 +5,12 @@ Commands:
   .venv/bin/python benchmarks/federation.py attacks benchmarks/federation_attacks.json
   .venv/bin/python benchmarks/federation.py tabular benchmarks/federation_tabular.json
   .venv/bin/python benchmarks/federation.py fedora benchmarks/federation_fedora.json [--seconds 600]
+  .venv/bin/python benchmarks/federation.py headline benchmarks/federation_headline.json [--seconds 600]
 
 --flower-python names an interpreter that has `flwr[simulation]`, which cannot share an environment with GridRay.
+
 --rules names the rules that attacks are tried on, all by default.
---seconds ends fedora after so long; the same command goes on with the cells that are missing.
+--seconds ends fedora or headline after so long; the same command goes on with the cells that are missing.
 --quick runs everything on tiny sizes.
 """
 
@@ -26,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import attacks
+import federation_headline
 import fedora
 import numpy as np
 import tabular
@@ -157,7 +160,7 @@ def resident_mib(pid: int) -> float:
 def main() -> None:
     """Run one mode and write its result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=("overhead", "attacks", "tabular", "fedora"))
+    parser.add_argument("mode", choices=("overhead", "attacks", "tabular", "fedora", "headline"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--flower-python")
     parser.add_argument("--rules", default=",".join(attacks.RULES))
@@ -172,6 +175,8 @@ def main() -> None:
         results = attacks.table(num_rounds=1 if options.quick else 3, num_seeds=1, rules=rules)
     elif options.mode == "fedora":
         results = fedora.table(options.out, seconds=options.seconds, is_quick=options.quick)
+    elif options.mode == "headline":
+        results = federation_headline.table(options.out, seconds=options.seconds, is_quick=options.quick)
     else:
         results = tabular.speed_up(num_seeds=4 if options.quick else 40, num_episodes=30)
     text = json.dumps(results, indent=1) + "\n"

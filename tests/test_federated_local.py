@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from gridray.algorithms.architecture import FlatArchitecture
 from gridray.algorithms.gradient import Step
 from gridray.algorithms.registry import make_learner
 from gridray.algorithms.td3_bc import Td3BcConfig, Td3BcNetworks
@@ -157,10 +158,11 @@ def test_control_variates_stay_with_the_client_and_their_change_is_what_leaves()
 
 def fedora_networks(**ensemble: Any) -> tuple[FedoraNetworks, Td3BcNetworks]:
     config = Td3BcConfig(hidden_sizes=(8, 8), target_noise=0.0)
+    architecture = FlatArchitecture(*SIZES, config.hidden_sizes)
     torch.manual_seed(0)
-    networks = FedoraNetworks(*SIZES, config, EnsembleConfig(**ensemble))
+    networks = FedoraNetworks(architecture, config, EnsembleConfig(**ensemble))
     torch.manual_seed(1)
-    plain = Td3BcNetworks(*SIZES, config)
+    plain = Td3BcNetworks(architecture, config)
     plain.load_state_dict(networks.state_dict())
     return networks, plain
 

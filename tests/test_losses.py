@@ -262,7 +262,7 @@ def test_sampled_values_have_the_gradients_of_the_whole(monkeypatch: pytest.Monk
     # Three rows at a time, and one that is left.
     monkeypatch.setattr(sampled_values, "_CACHED_ROWS", 12)
     weights = list(critic.parameters())
-    parts = sampled_values.mean_log_sum_exp(critic, observations, actions, densities)
+    parts = critic.mean_log_sum_exp(observations, actions, densities)
     repeated = observations[:, None].expand(-1, 4, -1).reshape(40, 3)
     values = critic(repeated, actions.reshape(40, 2)).view(2, 10, 4)
     whole = torch.logsumexp(values - densities, dim=2).mean(dim=1).sum()

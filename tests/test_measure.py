@@ -9,7 +9,7 @@ import pytest
 
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import PowerFlow, branch_powers, generators_kw, node_voltages
+from gridray.physics.measure import PowerFlow, branch_powers, generators_kw, node_voltages, voltage_magnitudes
 from gridray.physics.powerflow import solve
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin_task import InverterConfig
@@ -33,7 +33,7 @@ def solved(num_envs: int) -> GridState:
 @pytest.mark.parametrize("num_envs", [1, 16, 37])
 def test_voltages_and_magnitudes_are_those_of_the_solution_in_the_order_of_names(num_envs: int) -> None:
     state = solved(num_envs)
-    v, magnitude = node_voltages(GRID, state)
+    v, magnitude = node_voltages(GRID, state), voltage_magnitudes(GRID, state)
     np.testing.assert_array_equal(v, state.v[GRID.place, 0] + 1j * state.v[GRID.place, 1])
     np.testing.assert_allclose(magnitude, np.abs(v), rtol=1e-14)
     result = PowerFlow(GRID, state)

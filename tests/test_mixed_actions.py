@@ -13,6 +13,7 @@ from transitions import SMALL, transitions
 from gridray.algorithms.actions import MAX_CHOICES, action_grid
 from gridray.algorithms.actors import MixedActor
 from gridray.algorithms.bundle import load_bundle, save_bundle
+from gridray.algorithms.networks import Mlp
 from gridray.algorithms.registry import LEARNERS, make_learner
 from gridray.errors import BundleError, ConfigError, GridRayError
 from gridray.tasks.base import ActionChannel, set_points
@@ -54,7 +55,7 @@ def batch_of(channels: tuple[ActionChannel, ...], num_rows: int, seed: int = 0) 
 @pytest.mark.parametrize("channels", [CHANNELS, LEVELS])
 def test_choice_stands_for_the_same_set_points(channels: tuple[ActionChannel, ...]) -> None:
     grid = action_grid(channels)
-    actor = MixedActor(3, (), grid)
+    actor = MixedActor(Mlp((3, grid.num_outputs)), (len(grid.continuous),), grid)
     actions = batch_of(channels, 500)["actions"]
     # Whole steps have their outermost values at the very ends only.
     actions[:2] = [[channel.low if channel.kind == "level" else -1.0 for channel in channels]] * 2

@@ -39,7 +39,7 @@ def test_frozen_case_agrees_with_reference(reference_dir: Path, feeder: str, cas
     solution = json.loads((reference_dir / f"solutions/{case}_frozen.json").read_text())
     state = solve(grid, taps=_frozen_taps(grid, solution), tolerance=1e-8).state
     assert state.converged.all()
-    v = dict(zip(grid.node_names, node_voltages(grid, state)[0][:, 0] * grid.node_base_v, strict=True))
+    v = dict(zip(grid.node_names, node_voltages(grid, state)[:, 0] * grid.node_base_v, strict=True))
     with (reference_dir / f"solutions/{case}_frozen.nodes.csv").open() as file:
         rows = {row["node"]: row for row in csv.DictReader(file)}
     # The reference model's open switches end at dummy buses; ours has none. Node 610 floats: line to line below.
@@ -62,7 +62,7 @@ def test_floating_winding_agrees_line_to_line(reference_dir: Path) -> None:
     grid = compile_feeder(load_feeder("ieee123"))
     solution = json.loads((reference_dir / "solutions/ieee123_frozen.json").read_text())
     state = solve(grid, taps=_frozen_taps(grid, solution), tolerance=1e-8).state
-    v = dict(zip(grid.node_names, node_voltages(grid, state)[0][:, 0] * grid.node_base_v, strict=True))
+    v = dict(zip(grid.node_names, node_voltages(grid, state)[:, 0] * grid.node_base_v, strict=True))
     with (reference_dir / "solutions/ieee123_frozen.nodes.csv").open() as file:
         expected = {r["node"]: complex(float(r["v_re"]), float(r["v_im"])) for r in csv.DictReader(file)}
     for a, b in (("610.1", "610.2"), ("610.2", "610.3")):
@@ -109,7 +109,7 @@ def test_random_loads_pv_taps_and_capacitors_agree_with_reference(reference_dir:
         tolerance=1e-8,
     ).state
     assert state.converged.all()
-    seen = node_voltages(grid, state)[0].T * grid.node_base_v
+    seen = node_voltages(grid, state).T * grid.node_base_v
     is_compared = np.array([not name.startswith("610.") for name in grid.node_names])
     picked = [names["nodes"].index(name) for name in grid.node_names]
     expected = (data["v_re"] + 1j * data["v_im"])[rows][:, picked]

@@ -56,7 +56,7 @@ def action_grid(channels: Sequence[ActionChannel]) -> ActionGrid:
     # Offset, scale, first step and number of choices, [D, 4].
     codes = np.array([_code(channels[index]) for index in discrete], dtype=np.float64).reshape(-1, 4)
     num_choices = codes[:, 3].astype(np.int64)
-    values = np.zeros((len(discrete), num_choices.max(initial=0)), dtype=np.float32)
+    values = np.zeros((len(discrete), num_choices.max(initial=1)), dtype=np.float32)
     for row, index in enumerate(discrete):
         values[row, : num_choices[row]] = _values(channels[index], int(codes[row, 2]), num_choices[row])
     offset, scale, first = codes[:, :3].T.astype(np.float32)

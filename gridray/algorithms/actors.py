@@ -9,21 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gridray.algorithms.networks import Mlp
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.networks import SplitNetwork
 
 LOG_STD_LIMITS = (-5.0, 2.0)
 
 
 class Actor(nn.Module):
-    """What all actors have: `mean`, the network that decides the greedy action."""
+    """What all actors have: `mean`, the network that decides the greedy action, with [n, num_outputs] outputs."""
 
-    mean: Mlp
+    mean: nn.Module
     grid: ActionGrid | None = None
+
+    def __init__(self, mean: nn.Module) -> None:
+        super().__init__()
+        self.mean = mean
 
     def greedy(self, observations: Tensor) -> Tensor:
         """Return the actions [n, action_size] that are taken when the policy is used, as critics see them."""
@@ -31,20 +32,33 @@ class Actor(nn.Module):
 
 
 class DeterministicActor(Actor):
-    """One action per observation: the tanh of an MLP's output."""
-
-    def __init__(self, observation_size: int, action_size: int, hidden_sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.mean = Mlp((observation_size, *hidden_sizes, action_size))
+    """One action per observation: the tanh of the network's output."""
 
 
-class GaussianActor(Actor):
+class SpreadActor(Actor):
+    """An actor with the spread of each real number, which does not depend on the observation."""
+
+    shared: Tensor | None
+
+    def __init__(self, mean: nn.Module, spreads: tuple[int, ...], shared: Tensor | None = None) -> None:
+        """Begin with a standard deviation of 1.
+
+        Args:
+            mean: the network.
+            spreads: shape of the logs of the standard deviations.
+            shared: int64 [num_real], which of them each real number has, where they are shared.
+        """
+        super().__init__(mean)
+        self.log_std = nn.Parameter(torch.zeros(spreads))
+        self.register_buffer("shared", shared, persistent=False)
+
+    def spread(self) -> Tensor:
+        """Return the log of the standard deviation of each real number, [num_real]."""
+        return self.log_std if self.shared is None else self.log_std.flatten().index_select(0, self.shared)
+
+
+class GaussianActor(SpreadActor):
     """Gaussian with a tanh mean that depends on the observation and a spread that does not."""
-
-    def __init__(self, observation_size: int, action_size: int, hidden_sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.mean = Mlp((observation_size, *hidden_sizes, action_size))
-        self.log_std = nn.Parameter(torch.zeros(action_size))
 
     def seen_by_critics(self, actions: Tensor) -> Tensor:
         """Return the data's actions as critics see them: as they are."""
@@ -52,10 +66,10 @@ class GaussianActor(Actor):
 
     def log_likelihood(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return log p(action | observation) [n], summed over the action's components."""
-        return gaussian_log_density(actions, torch.tanh(self.mean(observations)), self.log_std)
+        return gaussian_log_density(actions, torch.tanh(self.mean(observations)), self.spread())
 
 
-class MixedActor(Actor):
+class MixedActor(SpreadActor):
     """Real numbers and choices together: Gaussians as above, and categorical distributions, all independent.
 
     The network's outputs are the means of the C real numbers, then K logits for each of the D choices. A critic sees a
@@ -68,11 +82,11 @@ class MixedActor(Actor):
     discrete: Tensor
     order: Tensor
 
-    def __init__(self, observation_size: int, hidden_sizes: Sequence[int], grid: ActionGrid) -> None:
-        super().__init__()
+    def __init__(
+        self, mean: nn.Module, spreads: tuple[int, ...], grid: ActionGrid, shared: Tensor | None = None
+    ) -> None:
+        super().__init__(mean, spreads, shared)
         self.grid = grid
-        self.mean = Mlp((observation_size, *hidden_sizes, grid.num_outputs))
-        self.log_std = nn.Parameter(torch.zeros(len(grid.continuous)))
         last = torch.from_numpy(grid.num_choices - 1).float()
         numbers = (grid.offset, grid.scale, grid.first)
         self.register_buffer("code", torch.stack([*map(torch.from_numpy, numbers), last]), persistent=False)
@@ -96,13 +110,13 @@ class MixedActor(Actor):
         """Return log p(action | observation) [n]: densities of the real numbers, probabilities of the choices."""
         means, logits = self._outputs(observations)
         chosen = functional.log_softmax(logits, dim=2).gather(2, self._choices(actions).long().unsqueeze(2))
-        real = gaussian_log_density(actions.index_select(1, self.continuous), torch.tanh(means), self.log_std)
+        real = gaussian_log_density(actions.index_select(1, self.continuous), torch.tanh(means), self.spread())
         return real + chosen.sum(dim=(1, 2))
 
     def _outputs(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.mean(observations)
-        num_real, shape = len(self.log_std), self.is_no_choice.shape
-        logits = outputs[:, num_real:].reshape(-1, *shape)
+        num_real, shape = len(self.continuous), self.is_no_choice.shape
+        logits = outputs[:, num_real:].reshape(len(outputs), *shape)
         return outputs[:, :num_real], logits.masked_fill(self.is_no_choice, -math.inf)
 
     def _choices(self, actions: Tensor) -> Tensor:
@@ -129,16 +143,17 @@ class Sample(NamedTuple):
 class SquashedActor(Actor):
     """Tanh of a Gaussian whose mean and spread both depend on the observation (as soft actor-critic's)."""
 
-    def __init__(self, observation_size: int, action_size: int, hidden_sizes: Sequence[int]) -> None:
-        super().__init__()
-        sizes = (observation_size, *hidden_sizes, action_size)
-        self.mean = Mlp(sizes)
-        self.log_std = nn.Linear(sizes[-2], action_size)
+    mean: SplitNetwork
+
+    def __init__(self, mean: SplitNetwork, log_std: nn.Module) -> None:
+        """Take the network of the mean, and one that makes logs of spreads of what its last layer is given."""
+        super().__init__(mean)
+        self.log_std = log_std
 
     def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log of the standard deviation before the tanh, both [n, action_size]."""
         hidden = self.mean.features(observations)
-        return self.mean.layers[-1](hidden), self.log_std(hidden).clamp(*LOG_STD_LIMITS)
+        return self.mean.last(hidden), self.log_std(hidden).clamp(*LOG_STD_LIMITS)
 
 
 def squashed_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Sample:
@@ -155,12 +170,3 @@ def gaussian_log_density(values: Tensor, mean: Tensor, log_std: Tensor) -> Tenso
     limited = log_std.clamp(*LOG_STD_LIMITS)
     scaled = (values - mean) * torch.exp(-limited)
     return -0.5 * scaled.square().sum(dim=1) - limited.sum() - 0.5 * values.shape[1] * math.log(2.0 * math.pi)
-
-
-def likelihood_actor(
-    observation_size: int, action_size: int, hidden_sizes: Sequence[int], grid: ActionGrid | None
-) -> LikelihoodActor:
-    """Return the actor of an algorithm that only needs likelihoods: mixed where there is a grid."""
-    if grid is None:
-        return GaussianActor(observation_size, action_size, hidden_sizes)
-    return MixedActor(observation_size, hidden_sizes, grid)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
-from gridray.algorithms.networks import Mlp, Normalisation, Targets, frozen_copy
+from gridray.algorithms.networks import Targets, frozen_copy
 from gridray.algorithms.settings import ActionHead, ValueSettings
 
 if TYPE_CHECKING:
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.actors import LikelihoodActor
+    from gridray.algorithms.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,11 @@ class AwrNetworks(Networks):
     actor: LikelihoodActor
     advantage_square: Tensor
 
-    def __init__(
-        self, observation_size: int, action_size: int, config: AwrConfig, grid: ActionGrid | None = None
-    ) -> None:
+    def __init__(self, architecture: Architecture, config: AwrConfig) -> None:
         super().__init__()
-        self.normaliser = Normalisation(observation_size)
-        self.actor = likelihood_actor(observation_size, action_size, config.hidden_sizes, grid)
-        self.value = Mlp((observation_size, *config.hidden_sizes, 1))
+        self.normaliser = architecture.normalisation()
+        self.actor = architecture.likelihood_actor()
+        self.value = architecture.value()
         self.target_value = frozen_copy(self.value)
         self.register_buffer("advantage_square", torch.ones(1))
         self._config = config

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from gridray.algorithms.policy import LearnedPolicy
+    from gridray.algorithms.settings import Shape
 
 Weights = dict[str, NDArray[Any]]
 GradientTerm: TypeAlias = "Callable[[Mapping[str, Parameter]], None]"
@@ -29,8 +30,8 @@ MIN_OBSERVATION_STD = 0.02
 class Normaliser(NamedTuple):
     """What a learner subtracts and divides by.
 
-    observation_mean: float32 [observation_size].
-    observation_std: float32 [observation_size], all > 0.
+    observation_mean: float32 [width], as of `Learner.observation_rows`.
+    observation_std: float32 [width], all > 0.
     reward_mean: subtracted from every reward; keep 0 where episodes terminate, else it changes what is optimal.
     reward_std: every reward is divided by it, > 0.
     cost_std: every cost is divided by it where an algorithm reads one, > 0.
@@ -46,6 +47,7 @@ class Normaliser(NamedTuple):
 class Learner(Protocol):
     """One offline algorithm; weights are named arrays, and all of them may be averaged over clients.
 
+    shape: whether its policy is for one feeder or for any.
     columns: those that `update` reads; `gridray.algorithms.batches.load_columns` loads them.
     cost_column: the one of them that is a cost, if there is one.
     """
@@ -53,6 +55,7 @@ class Learner(Protocol):
     name: str
     observation_size: int
     action_size: int
+    shape: Shape
     hidden_sizes: tuple[int, ...]
     columns: tuple[str, ...]
     cost_column: str | None
@@ -84,6 +87,13 @@ class Learner(Protocol):
 
     def set_normaliser(self, normaliser: Normaliser) -> None:
         """Take mean and standard deviation of observations and rewards, as `normaliser_of` makes them."""
+        ...
+
+    def observation_rows(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the rows [m, width] whose statistics the normaliser has, of raw observations [n, observation_size].
+
+        They are the observations, or for policies of devices the views of all devices.
+        """
         ...
 
     def get_training_state(self) -> Weights:

@@ -14,12 +14,14 @@ from gridray.algorithms.base import HAS_NEXT_ACTIONS, NEXT_ACTIONS, Normaliser, 
 from gridray.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import ray.data
     from numpy.typing import NDArray
 
     from gridray.datasets.dataset import OfflineDataset
+
+    RowsOf = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 _STATISTICS_ROWS = 65_536
 # Blocks of this many batches are shuffled together while they stream.
@@ -150,30 +152,40 @@ def load_columns(dataset: OfflineDataset, columns: Sequence[str]) -> dict[str, N
     return _derived(stored, columns)
 
 
-def dataset_normaliser(dataset: OfflineDataset, *, stream: bool, cost_column: str | None = None) -> Normaliser:
-    """Return the normaliser of a dataset, read in one pass; with a cost column, of that cost too."""
+def dataset_normaliser(
+    dataset: OfflineDataset, *, stream: bool, cost_column: str | None = None, rows_of: RowsOf | None = None
+) -> Normaliser:
+    """Return the normaliser of a dataset, read in one pass; see `normaliser_of_rows`."""
     names = ["obs", "rewards", "terminateds", *([cost_column] if cost_column else [])]
     if not stream:
-        return normaliser_of_rows([dataset.load(names)], cost_column)
+        return normaliser_of_rows([dataset.load(names)], cost_column, rows_of)
     data = _stream_columns(dataset, names)
-    return normaliser_of_rows(data.iter_batches(batch_size=_STATISTICS_ROWS, batch_format="numpy"), cost_column)
+    parts = data.iter_batches(batch_size=_STATISTICS_ROWS, batch_format="numpy")
+    return normaliser_of_rows(parts, cost_column, rows_of)
 
 
-def normaliser_of_rows(parts: Iterable[Mapping[str, NDArray[Any]]], cost_column: str | None = None) -> Normaliser:
+def normaliser_of_rows(
+    parts: Iterable[Mapping[str, NDArray[Any]]], cost_column: str | None = None, rows_of: RowsOf | None = None
+) -> Normaliser:
     """Return the normaliser of transitions that come in parts with the columns obs, rewards and terminateds.
+
+    rows_of gives the rows that the observations' statistics are of, see `Learner.observation_rows`; else they are the
+    observations.
 
     Raises:
         DatasetError: there are no rows, or a value is NaN or infinite.
     """
     num_rows, num_terminal = 0, 0
     total, squares = np.zeros(1), np.zeros(1)
-    for part in parts:
+    for part in _slices(parts):
         costs = part[cost_column] if cost_column else np.zeros(len(part["rewards"]))
-        values = np.column_stack((part["obs"], costs, part["rewards"])).astype(np.float64)
-        num_rows += len(values)
+        others = np.column_stack((costs, part["rewards"])).astype(np.float64)
+        rows = (part["obs"] if rows_of is None else rows_of(part["obs"])).astype(np.float64)
+        share = len(others) / max(len(rows), 1)
+        num_rows += len(others)
         num_terminal += int(np.count_nonzero(part["terminateds"]))
-        total = total + values.sum(axis=0)
-        squares = squares + np.square(values).sum(axis=0)
+        total = total + np.concatenate((share * rows.sum(axis=0), others.sum(axis=0)))
+        squares = squares + np.concatenate((share * np.square(rows).sum(axis=0), np.square(others).sum(axis=0)))
     if num_rows == 0:
         raise DatasetError("The dataset has no transition: record at least one episode")
     if not np.isfinite(squares).all():
@@ -199,6 +211,13 @@ def with_next_actions(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     actions = columns["actions"]
     following = np.where(goes_on[:, None] > 0.0, np.roll(actions, -1, axis=0), actions)
     return {**columns, NEXT_ACTIONS: following, HAS_NEXT_ACTIONS: goes_on}
+
+
+def _slices(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the rows a few at a time."""
+    for part in parts:
+        for first in range(0, len(part["rewards"]), _STATISTICS_ROWS):
+            yield {name: column[first : first + _STATISTICS_ROWS] for name, column in part.items()}
 
 
 def _stored(columns: Sequence[str]) -> list[str]:

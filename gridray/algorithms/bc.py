@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
-from gridray.algorithms.networks import Normalisation
 from gridray.algorithms.settings import ActionHead, NetworkSettings
 
 if TYPE_CHECKING:
@@ -15,7 +13,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.actors import LikelihoodActor
+    from gridray.algorithms.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +34,11 @@ class BcNetworks(Networks):
     actor: LikelihoodActor
     columns = ("obs", "actions")
 
-    def __init__(
-        self, observation_size: int, action_size: int, config: BcConfig, grid: ActionGrid | None = None
-    ) -> None:
+    def __init__(self, architecture: Architecture, config: BcConfig) -> None:
         super().__init__()
-        self.normaliser = Normalisation(observation_size)
-        self.actor = likelihood_actor(observation_size, action_size, config.hidden_sizes, grid)
+        del config
+        self.normaliser = architecture.normalisation()
+        self.actor = architecture.likelihood_actor()
 
     def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
         """Return the mean negative log-likelihood of the batch's actions, in nats."""

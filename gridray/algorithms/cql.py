@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from gridray.algorithms.actors import SquashedActor, squashed_sample
 from gridray.algorithms.gradient import Networks, Step
-from gridray.algorithms.networks import Normalisation, Targets, TwinCritic, frozen_copy
-from gridray.algorithms.sampled_values import mean_log_sum_exp
+from gridray.algorithms.networks import Targets, frozen_copy
 from gridray.algorithms.settings import ValueSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gridray.algorithms.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,17 @@ class CqlConfig(ValueSettings):
 class CqlNetworks(Networks):
     """Actor, twin critics with their targets, weight of the entropy, and the four losses."""
 
-    def __init__(self, observation_size: int, action_size: int, config: CqlConfig) -> None:
+    def __init__(self, architecture: Architecture, config: CqlConfig) -> None:
         super().__init__()
-        self.normaliser = Normalisation(observation_size)
-        self.actor: SquashedActor = SquashedActor(observation_size, action_size, config.hidden_sizes)
-        self.critic = TwinCritic(observation_size, action_size, config.hidden_sizes)
+        self.normaliser = architecture.normalisation()
+        self.actor: SquashedActor = architecture.squashed_actor()
+        self.critic = architecture.twin_critic()
         self.target_critic = frozen_copy(self.critic)
         self.log_entropy_weight = nn.Parameter(torch.zeros(1))
         self._config = config
-        self._target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
+        self._target_entropy = (
+            -float(architecture.action_size) if config.target_entropy is None else config.target_entropy
+        )
         self._targets = Targets((self.target_critic, self.critic))
 
     def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
@@ -112,4 +115,4 @@ class CqlNetworks(Networks):
         actions = torch.cat((drawn.actions.flatten(1, 2), uniform), dim=1)
         uniform_density = torch.full((num_rows, num_samples), -size * math.log(2.0), device=observations.device)
         densities = torch.cat((drawn.log_density.flatten(1, 2), uniform_density), dim=1)
-        return mean_log_sum_exp(self.critic, observations, actions, densities)
+        return self.critic.mean_log_sum_exp(observations, actions, densities)

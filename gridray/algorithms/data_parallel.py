@@ -59,7 +59,8 @@ def train_in_parallel(config: TrainConfig, out: Path, num_workers: int) -> Train
         raise ConfigError(f"'{config.algorithm}' trains with one worker only: give one of {', '.join(ALGORITHMS)}")
     if config.batch_size % num_workers:
         raise ConfigError(f"batch_size is {config.batch_size}: give a multiple of the {num_workers} workers")
-    config, out = replace(config, dataset=config.dataset.absolute()), out.absolute()
+    start = None if config.start is None else config.start.absolute()
+    config, out = replace(config, dataset=config.dataset.absolute(), start=start), out.absolute()
     if is_streamed(config, OfflineDataset.open(config.dataset)):
         raise ConfigError("Several workers read their data from memory: leave out --stream, or give one worker")
     scaling = ray.train.ScalingConfig(

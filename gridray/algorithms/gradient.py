@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gridray.algorithms.base import NEXT_ACTIONS, TRAINING_COLUMNS
 from gridray.algorithms.policy import LearnedPolicy
 from gridray.errors import GridRayError
+from gridray.tasks.view_layout import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.algorithms.actors import Actor
+    from gridray.algorithms.architecture import Architecture
     from gridray.algorithms.base import GradientTerm, Normaliser, Weights
     from gridray.algorithms.networks import Normalisation
-    from gridray.algorithms.settings import NetworkSettings
+    from gridray.algorithms.settings import NetworkSettings, Shape
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -37,7 +39,7 @@ class Step(NamedTuple):
 class Networks(nn.Module):
     """Networks and losses of one algorithm; a subclass adds its own networks.
 
-    has_mixed_actions: whether the constructor takes an `ActionGrid` as its last argument.
+    has_mixed_actions: whether its actor can choose.
     columns, cost_column: see `Learner`.
     """
 
@@ -52,7 +54,7 @@ class Networks(nn.Module):
         raise NotImplementedError
 
     def state_values(self, observations: Tensor) -> Tensor:
-        """Return the values [n] of raw observations: the value function's, or the lower critic's of the greedy action.
+        """Return the values [n] of prepared observations: the value function's, or the lower critic's.
 
         Raises:
             GridRayError: the algorithm has neither.
@@ -95,13 +97,15 @@ class GradientLearner:
     """One algorithm's networks with their optimiser; implements `Learner`."""
 
     def __init__(
-        self, name: str, networks: Networks, settings: NetworkSettings, *, action_size: int, seed: int
+        self, name: str, networks: Networks, settings: NetworkSettings, architecture: Architecture, *, seed: int
     ) -> None:
         """Move the networks to the configured device and give them an optimiser and random numbers."""
         self.name = name
+        self.shape: Shape = settings.policy
         self.hidden_sizes = settings.hidden_sizes
-        self.observation_size = len(networks.normaliser.observation_mean)
-        self.action_size = action_size
+        self.observation_size = architecture.observation_size
+        self.action_size = architecture.action_size
+        self._layout = architecture.layout
         self.columns = networks.columns
         self.cost_column = networks.cost_column
         self._networks = networks.to(settings.device)
@@ -124,7 +128,7 @@ class GradientLearner:
     @denormals_as_zero()
     def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Take one gradient step; see `Learner.update`."""
-        tensors = self._tensors(batch)
+        tensors = self.prepared(batch)
         losses = self._networks.losses(tensors, self.next_step)
         stacked = torch.stack(list(losses.values()))
         values = dict(zip(losses, stacked.detach().tolist(), strict=True))
@@ -209,13 +213,32 @@ class GradientLearner:
     def state_values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the values of observations; see `Learner.state_values`."""
         with torch.no_grad():
-            values = self._networks.state_values(torch.as_tensor(observations).to(self._device))
+            raw = torch.as_tensor(observations).to(self._device)
+            values = self._networks.state_values(self._networks.normaliser.prepare(raw))
         found: NDArray[np.float32] = values.cpu().numpy()
         return found
 
     def policy(self) -> LearnedPolicy:
         """Return the greedy policy of the present weights."""
-        return LearnedPolicy.from_weights(self.name, self.get_weights(), grid=self._networks.actor.grid)
+        return LearnedPolicy.from_weights(
+            self.name, self.get_weights(), grid=self._networks.actor.grid, layout=self._layout
+        )
+
+    def observation_rows(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the normaliser's statistics are of; see `Learner.observation_rows`."""
+        return observations if self._layout is None else self._layout.views(observations).reshape(-1, WIDTH)
+
+    def prepared(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a batch as the networks' losses read it.
+
+        Raises:
+            GridRayError: a column is missing, of another width or not finite.
+        """
+        sizes = (self.observation_size, self.action_size)
+        tensors = finite_tensors(batch, self.columns, sizes, self._device)
+        for name in tensors.keys() & {"obs", "new_obs"}:
+            tensors[name] = self._networks.normaliser.prepare(tensors[name])
+        return tensors
 
     def _descend(self) -> None:
         rate = self._settings.learning_rate * self._networks.actor_rate(self._num_updates)
@@ -228,10 +251,6 @@ class GradientLearner:
         self._optimiser.step()
         self._networks.follow(self._num_updates)
         self._num_updates += 1
-
-    def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        sizes = (self.observation_size, self.action_size)
-        return finite_tensors(batch, self.columns, sizes, self._device)
 
 
 def check_weights(name: str, own: Mapping[str, tuple[int, ...]], weights: Mapping[str, NDArray[Any]]) -> None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gridray.algorithms.actors import LikelihoodActor, likelihood_actor
 from gridray.algorithms.gradient import Networks, Step
-from gridray.algorithms.networks import Mlp, Normalisation, Targets, TwinCritic, frozen_copy
+from gridray.algorithms.networks import Targets, frozen_copy
 from gridray.algorithms.settings import ActionHead, ValueSettings
 from gridray.errors import ConfigError
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.actors import LikelihoodActor
+    from gridray.algorithms.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,13 @@ class IqlNetworks(Networks):
     has_mixed_actions: ClassVar[bool] = True
     actor: LikelihoodActor
 
-    def __init__(
-        self, observation_size: int, action_size: int, config: IqlConfig, grid: ActionGrid | None = None
-    ) -> None:
+    def __init__(self, architecture: Architecture, config: IqlConfig) -> None:
         super().__init__()
-        self.normaliser = Normalisation(observation_size)
-        self.actor = likelihood_actor(observation_size, action_size, config.hidden_sizes, grid)
-        self.critic = TwinCritic(observation_size, action_size, config.hidden_sizes)
+        self.normaliser = architecture.normalisation()
+        self.actor = architecture.likelihood_actor()
+        self.critic = architecture.twin_critic()
         self.target_critic = frozen_copy(self.critic)
-        self.value = Mlp((observation_size, *config.hidden_sizes, 1))
+        self.value = architecture.value()
         self._config = config
         self._targets = Targets((self.target_critic, self.critic))
 

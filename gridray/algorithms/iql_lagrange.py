@@ -17,14 +17,14 @@ import torch
 
 from gridray.algorithms.base import TRAINING_COLUMNS
 from gridray.algorithms.iql import IqlConfig, IqlNetworks
-from gridray.algorithms.networks import Normalisation, Targets, TwinCritic, frozen_copy
+from gridray.algorithms.networks import Targets, frozen_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from gridray.algorithms.actions import ActionGrid
+    from gridray.algorithms.architecture import Architecture
     from gridray.algorithms.gradient import Step
 
 
@@ -58,12 +58,10 @@ class IqlLagrangeNetworks(IqlNetworks):
 
     multiplier: Tensor
 
-    def __init__(
-        self, observation_size: int, action_size: int, config: IqlLagrangeConfig, grid: ActionGrid | None = None
-    ) -> None:
-        super().__init__(observation_size, action_size, config, grid)
-        self.normaliser = Normalisation(observation_size, has_cost=True)
-        self.cost_critic = TwinCritic(observation_size, action_size, config.hidden_sizes)
+    def __init__(self, architecture: Architecture, config: IqlLagrangeConfig) -> None:
+        super().__init__(architecture, config)
+        self.normaliser = architecture.normalisation(has_cost=True)
+        self.cost_critic = architecture.twin_critic()
         self.target_cost_critic = frozen_copy(self.cost_critic)
         self.register_buffer("multiplier", torch.zeros(1))
         self.cost_column = f"cost_{config.cost}"

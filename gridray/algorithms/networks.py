@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gridray.algorithms.sampled_values import mean_log_sum_exp
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,12 +43,32 @@ class Normalisation(nn.Module):
         """Return standardised observations, clipped: far outside the data a network's answer means nothing."""
         return ((raw - self.observation_mean) / self.observation_std).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
+    def prepare(self, raw: Tensor) -> Tensor:
+        """Return the task's observations [n, observation_size] in the form that all networks read them: as they are."""
+        return raw
+
     def rewards(self, raw: Tensor) -> Tensor:
         """Return standardised rewards."""
         return (raw - self.reward_mean) / self.reward_std
 
 
-class Mlp(nn.Module):
+class SplitNetwork(nn.Module):
+    """A network whose last layer can be left out."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return what the last layer is given."""
+        raise NotImplementedError
+
+    def last(self, hidden: Tensor) -> Tensor:
+        """Return the last layer's output."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the last layer's output of the inputs."""
+        return self.last(self.features(inputs))
+
+
+class Mlp(SplitNetwork):
     """Linear layers with ReLU between them; [n, sizes[0]] to [n, sizes[-1]]."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -60,13 +82,31 @@ class Mlp(nn.Module):
             hidden = torch.relu_(layer(hidden))
         return hidden
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def last(self, hidden: Tensor) -> Tensor:
         """Return the last layer's output."""
-        output: Tensor = self.layers[-1](self.features(inputs))
+        output: Tensor = self.layers[-1](hidden)
         return output
 
 
-class TwinCritic(nn.Module):
+class Critic(nn.Module):
+    """Two Q functions side by side; called with normalised observations and actions [n, action_size], gives [2, n]."""
+
+    def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
+        raise NotImplementedError
+
+    def mean_log_sum_exp(self, observations: Tensor, actions: Tensor, densities: Tensor) -> Tensor:
+        """Return log sum exp(Q - log density) over S actions per row, mean over rows, summed over both critics.
+
+        Args:
+            observations: normalised; only the critics' weights get gradients.
+            actions: [n, S, action_size].
+            densities: [n, S], logs of the densities that the actions were drawn from.
+        """
+        raise NotImplementedError
+
+
+class TwinCritic(Critic):
     """Two Q functions side by side, each layer one batched product.
 
     kernels: per layer float32 [2, inputs, outputs]; biases: per layer float32 [2, 1, outputs].
@@ -99,6 +139,10 @@ class TwinCritic(nn.Module):
     def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
         return self._values(observations, actions, [[weight.detach() for weight in part] for part in self._parts()])
+
+    def mean_log_sum_exp(self, observations: Tensor, actions: Tensor, densities: Tensor) -> Tensor:
+        """Return log sum exp(Q - log density) over sampled actions; see `Critic`."""
+        return mean_log_sum_exp([*self.kernels], [*self.biases], (observations, actions, densities))
 
     def _parts(self) -> tuple[nn.ParameterList, ...]:
         return self.kernels, self.biases, self.gains, self.shifts

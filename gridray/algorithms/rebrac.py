@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gridray.algorithms.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReBracConfig(Td3Settings):
@@ -42,8 +44,8 @@ class ReBracNetworks(Td3Networks):
 
     columns = (*TRAINING_COLUMNS, NEXT_ACTIONS, HAS_NEXT_ACTIONS)
 
-    def __init__(self, observation_size: int, action_size: int, config: ReBracConfig) -> None:
-        super().__init__(observation_size, action_size, config, layer_norm=True)
+    def __init__(self, architecture: Architecture, config: ReBracConfig) -> None:
+        super().__init__(architecture, config, layer_norm=True)
         self._config = config
 
     def actor_loss(self, actions: Tensor, values: Tensor, data_actions: Tensor) -> Tensor:

@@ -83,6 +83,8 @@ class RllibConfig(ValueSettings):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
+        if self.policy != "flat":
+            raise ConfigError(f"policy is '{self.policy}': RLlib's learners have flat policies only")
         if self.device != "cpu":
             raise ConfigError(f"device is '{self.device}': RLlib's learners are trained on the cpu here")
 
@@ -98,6 +100,7 @@ class RllibLearner:
         self.name = name
         self.observation_size = observation_size
         self.action_size = action_size
+        self.shape = settings.policy
         self.hidden_sizes = settings.hidden_sizes
         self._algorithm = RLLIB_ALGORITHMS[name]
         self._discount = settings.discount
@@ -149,6 +152,10 @@ class RllibLearner:
         """Take the statistics as weights."""
         for name, buffer in self._normaliser.named_buffers():
             buffer.copy_(torch.as_tensor(getattr(normaliser, name)).reshape(buffer.shape))
+
+    def observation_rows(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the observations; see `Learner.observation_rows`."""
+        return observations
 
     def get_training_state(self) -> Weights:
         """Return the optimisers' moments, the count of updates and the random numbers' state."""

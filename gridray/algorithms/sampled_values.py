@@ -12,23 +12,24 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from gridray.algorithms.networks import TwinCritic
+    from collections.abc import Sequence
 
 # So many hidden rows of 256 float32 fit a second-level cache of 2 MB.
 _CACHED_ROWS = 1920
 
 
-def mean_log_sum_exp(critic: TwinCritic, observations: Tensor, actions: Tensor, densities: Tensor) -> Tensor:
+def mean_log_sum_exp(
+    kernels: Sequence[Tensor], biases: Sequence[Tensor], rows: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
     """Return log sum exp(Q - log density) over S actions per row, as mean over rows and sum over both critics.
 
     Args:
-        critic: without layer normalisation; only its weights get gradients.
-        observations: [n, observation_size].
-        actions: [n, S, action_size].
-        densities: [n, S], logs of the densities that the actions were drawn from.
+        kernels: of a `TwinCritic` without layer normalisation; they and the biases alone get gradients.
+        biases: likewise.
+        rows: observations [n, observation_size], actions [n, S, action_size], and logs of the densities that the
+            actions were drawn from [n, S].
     """
-    arguments = (observations, actions, densities, *critic.kernels, *critic.biases)
-    total: Tensor = _MeanLogSumExp.apply(*arguments)  # type: ignore[no-untyped-call]
+    total: Tensor = _MeanLogSumExp.apply(*rows, *kernels, *biases)  # type: ignore[no-untyped-call]
     return total
 
 

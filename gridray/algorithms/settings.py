@@ -8,18 +8,23 @@ from typing import Literal
 from gridray.errors import ConfigError
 
 ActionHead = Literal["continuous", "mixed"]
+Shape = Literal["flat", "local", "graph"]
+"""What a policy is: one network for one feeder's observations; or one network for any device of any feeder, which sees
+its local view, or besides hears its neighbours along the feeder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """Settings of every algorithm.
 
-    hidden_sizes: widths of the hidden layers of each network.
+    policy: "flat" for one feeder; "local" or "graph" for any, see `Shape`.
+    hidden_sizes: widths of the hidden layers of each network; in a graph all but the first are rounds of messages.
     learning_rate: step size of Adam.
     max_grad_norm: the gradients of the actor, and those of all other networks, are scaled down to this norm; none: not.
     device: torch device, such as "cpu" or "cuda".
     """
 
+    policy: Shape = "flat"
     hidden_sizes: tuple[int, ...] = (256, 256)
     learning_rate: float = 3e-4
     max_grad_norm: float | None = None

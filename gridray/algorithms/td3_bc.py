@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gridray.algorithms.actors import DeterministicActor
 from gridray.algorithms.gradient import Networks, Step
-from gridray.algorithms.networks import Normalisation, Targets, TwinCritic, frozen_copy
+from gridray.algorithms.networks import Targets, frozen_copy
 from gridray.algorithms.settings import ValueSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gridray.algorithms.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,11 @@ class Td3BcConfig(Td3Settings):
 class Td3Networks(Networks):
     """Actor and twin critics with their targets; a subclass adds the penalties that keep the actor near the data."""
 
-    def __init__(self, observation_size: int, action_size: int, config: Td3Settings, *, layer_norm: bool) -> None:
+    def __init__(self, architecture: Architecture, config: Td3Settings, *, layer_norm: bool) -> None:
         super().__init__()
-        self.normaliser = Normalisation(observation_size)
-        self.actor = DeterministicActor(observation_size, action_size, config.hidden_sizes)
-        self.critic = TwinCritic(observation_size, action_size, config.hidden_sizes, layer_norm=layer_norm)
+        self.normaliser = architecture.normalisation()
+        self.actor = architecture.deterministic_actor()
+        self.critic = architecture.twin_critic(layer_norm=layer_norm)
         self.target_actor = frozen_copy(self.actor)
         self.target_critic = frozen_copy(self.critic)
         self._td3 = config
@@ -114,8 +115,8 @@ class Td3Networks(Networks):
 class Td3BcNetworks(Td3Networks):
     """TD3+BC's actor loss: -value_weight * Q / mean |Q| + (action - data)^2, of the first critic."""
 
-    def __init__(self, observation_size: int, action_size: int, config: Td3BcConfig) -> None:
-        super().__init__(observation_size, action_size, config, layer_norm=False)
+    def __init__(self, architecture: Architecture, config: Td3BcConfig) -> None:
+        super().__init__(architecture, config, layer_norm=False)
         self._config = config
 
     def actor_loss(self, actions: Tensor, values: Tensor, data_actions: Tensor) -> Tensor:

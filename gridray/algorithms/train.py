@@ -18,9 +18,9 @@ from gridray.algorithms.batches import (
     fits_in_memory,
     load_columns,
 )
-from gridray.algorithms.bundle import save_bundle
+from gridray.algorithms.bundle import WEIGHTS, load_bundle, save_bundle
 from gridray.algorithms.checkpoint import read_checkpoint, write_checkpoint
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.registry import task_learner
 from gridray.cluster.runtime import ray_session
 from gridray.datasets.dataset import OfflineDataset
 from gridray.errors import ConfigError, GridRayError
@@ -42,6 +42,7 @@ class TrainConfig:
     learner: configuration of the algorithm.
     report_every: updates between two rows of the history; each row comes with a checkpoint.
     stream: read batches as a Ray Data stream; by default only where the data does not fit in memory.
+    start: directory of a bundle whose actor and observation scales are trained on; critics begin anew.
     online_evaluations: how many policies were run on a simulator to choose these settings; None: not known. The bundle
         states it.
     """
@@ -54,6 +55,7 @@ class TrainConfig:
     learner: dict[str, Any] = field(default_factory=dict)
     report_every: int = 500
     stream: bool | None = None
+    start: Path | None = None
     online_evaluations: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,25 +105,23 @@ class Training:
 
         part: which of how many parts of each batch this learner takes; those of a stream are its only one.
         """
-        self.learner: Learner = make_learner(
-            config.algorithm,
-            observation_size=len(dataset.card.observation_names),
-            action_size=len(dataset.card.action_names),
-            config=config.learner,
-            seed=config.seed,
-            action_channels=make_task(dataset.card.task, dataset.card.task_config).action_channels,
-        )
+        task = make_task(dataset.card.task, dataset.card.task_config)
+        self.learner: Learner = task_learner(config.algorithm, task, config=config.learner, seed=config.seed)
         self.history: list[HistoryRow] = []
         self.num_updates = 0
         self._identity = _identity(config, dataset)
         streams = is_streamed(config, dataset)
         columns, cost_column = self.learner.columns, self.learner.cost_column
-        self.learner.set_normaliser(dataset_normaliser(dataset, stream=streams, cost_column=cost_column))
+        rows = self.learner.observation_rows
+        self.learner.set_normaliser(dataset_normaliser(dataset, stream=streams, cost_column=cost_column, rows_of=rows))
         options: dict[str, Any] = {
             "batch_size": config.batch_size,
             "seed": config.seed,
             "device": config.learner.get("device", "cpu"),
         }
+        if config.start is not None:
+            given = load_bundle(config.start).policy.weights
+            self.learner.set_weights(self.learner.get_weights() | given)
         self._batches: Batches = (
             StreamedBatches(dataset, columns, **options)
             if streams
@@ -232,6 +232,7 @@ def save_policy(training: Training, config: TrainConfig, dataset: OfflineDataset
         "num_updates": training.num_updates,
         "batch_size": config.batch_size,
         "seed": config.seed,
+        "start": None if config.start is None else load_bundle(config.start).manifest.files[WEIGHTS].sha256,
         "dataset": {
             "policy": card.policy,
             "num_transitions": card.num_transitions,
@@ -252,6 +253,8 @@ def _identity(config: TrainConfig, dataset: OfflineDataset) -> dict[str, Any]:
     """Return all that decides the numbers, but for how many updates are taken."""
     decisive = {"data_sha256": _data_sha256(dataset), "is_streamed": is_streamed(config, dataset)}
     decisive |= {name: getattr(config, name) for name in ("algorithm", "batch_size", "seed", "learner")}
+    if config.start is not None:
+        decisive["start"] = load_bundle(config.start).manifest.files[WEIGHTS].sha256
     identity: dict[str, Any] = json.loads(json.dumps(decisive))
     return identity
 

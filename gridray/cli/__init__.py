@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "evaluate": ("gridray.cli.evaluate", "Compare policies on held-out days."),
     "compat": ("gridray.cli.compat", "Compare other projects' benchmarks with ours."),
     "tune": ("gridray.cli.tune", "Search learner settings with Ray Tune."),
+    "adapt": ("gridray.cli.adapt", "Write a policy for any feeder as the bundle of one."),
     "serve": ("gridray.cli.serve", "Serve a trained policy over HTTP."),
     "demo": ("gridray.cli.demo", "Run the whole way for three utilities and report."),
 }

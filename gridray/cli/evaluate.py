@@ -80,8 +80,7 @@ def command(  # noqa: PLR0917
             run[name] = make_reference(name, made)
             continue
         bundle = load_bundle(Path(name))
-        bundle.check_task(made)
-        run[name], tuning[name] = bundle.policy, tuning_facts(bundle.manifest)
+        run[name], tuning[name] = bundle.policy_for(made), tuning_facts(bundle.manifest)
     paid = Economics() if prices is None else load_config(Economics, prices)
     with progress("Evaluating", 1.0) as advance:
         result = compare(run, made, days=held_out, prices=paid, bound_days=bound_days, seed=seed, on_progress=advance)
@@ -98,7 +97,7 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     """Return the task with enough held-out days."""
     bundles = [policy for policy in policies if policy not in REFERENCES]
     own = load_bundle(Path(bundles[0])).manifest.task if bundles else None
-    settings = _settings(config) if config is not None else dict(own.config) if own is not None else {}
+    settings = task_settings(config) if config is not None else dict(own.config) if own is not None else {}
     made = make_task(name or (own.name if own is not None else "volt_var"), settings | {"days": "held_out"})
     if len(made.allowed_days()) >= num_days:
         return made
@@ -106,7 +105,12 @@ def _task(name: str | None, policies: list[str], config: Path | None, num_days: 
     return make_task(made.name, settings | {"days": "held_out"} | longer)
 
 
-def _settings(config: Path) -> dict[str, Any]:
+def task_settings(config: Path) -> dict[str, Any]:
+    """Return the task settings in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
     try:
         data = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

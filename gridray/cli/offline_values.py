@@ -54,6 +54,4 @@ def _policy(name: str, task: Task) -> Policy:
         raise ConfigError(f"'{name}' looks into the twin: it has no value without one. Leave --offline out.")
     if name in POLICIES:
         return make_policy(name, task)
-    bundle = load_bundle(Path(name))
-    bundle.check_task(task)
-    return bundle.policy
+    return load_bundle(Path(name)).policy_for(task)

@@ -55,7 +55,7 @@ def command(
 
 def describe(grid: CompiledFeeder, state: GridState) -> dict[str, Any]:
     """Return the solution of environment 0 as plain values; voltages v_re, v_im in V."""
-    v = node_voltages(grid, state)[0][:, 0]
+    v = node_voltages(grid, state)[:, 0]
     balance = power_balance(grid, state)
     volts = v * grid.node_base_v
     return {

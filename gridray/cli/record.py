@@ -64,6 +64,4 @@ def policy_or_bundle(name: str, task: Task) -> Policy:
     """Return the trained policy in the directory `name` if there is one, else the policy of that name."""
     if not Path(name).is_dir():
         return make_policy(name, task)
-    bundle = load_bundle(Path(name))
-    bundle.check_task(task)
-    return bundle.policy
+    return load_bundle(Path(name)).policy_for(task)

@@ -36,6 +36,9 @@ def command(  # one parameter per option
     stream: Annotated[
         bool | None, typer.Option(help="Read batches as a Ray Data stream; default: where memory is short.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Bundle whose policy is trained on, such as a federation's; critics begin anew.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Learners side by side by Ray Train, each with a part of every batch.", min=1)
     ] = 1,
@@ -61,6 +64,7 @@ def command(  # one parameter per option
         seed=seed,
         learner=chosen.learner,
         stream=stream,
+        start=start,
         online_evaluations=chosen.online_evaluations,
     )
     with ExitStack() as stack:

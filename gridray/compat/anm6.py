@@ -219,7 +219,7 @@ class Anm6Easy:
 
     def _violations(self, grid: GridState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the voltages' depth outside the band and the power above the ratings, sums in pu, [E]."""
-        v = node_voltages(self.grid, grid)[0][self._node]
+        v = node_voltages(self.grid, grid)[self._node]
         magnitude = np.abs(v[1:])
         depth = np.maximum(np.maximum(V_BAND_PU[0] - magnitude, magnitude - V_BAND_PU[1]), 0.0).sum(axis=0)
         near, far = v[BRANCHES.from_bus], v[BRANCHES.to_bus]

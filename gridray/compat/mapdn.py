@@ -229,7 +229,7 @@ class Mapdn:
         loads = state.grid.items_kw[:num_loads] + 1j * state.grid.items_kvar[:num_loads]
         state.bus_kva = self._loads_at @ loads - self._pv_at @ (state.pv_kw + 1j * state.pv_kvar)
         state.bus_kva[self._source_bus] -= power_balance(grid, state.grid).source
-        state.v = node_voltages(grid, state.grid)[0][self._node]
+        state.v = node_voltages(grid, state.grid)[self._node]
         barrier = voltage_barrier(np.abs(state.v), self.config.barrier).mean(axis=0)
         state.loss = barrier + self.config.q_weight * np.abs(state.pv_kvar).mean(axis=0) / 1e3
 

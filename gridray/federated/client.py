@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.gradient import GradientLearner
+from gridray.algorithms.registry import needs_task, task_learner
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.partial import SHARDS
 from gridray.errors import ConfigError, FederationError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
+from gridray.federated.local.baselines import JUDGED_BY, judged, own_policies
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
@@ -28,17 +30,20 @@ from gridray.federated.outbox import CLIPPED, Order, Outbox
 from gridray.federated.privacy.protection import ProtectionConfig
 from gridray.federated.private_training import PrivateRounds
 from gridray.federated.run_ledger import EPSILON
-from gridray.federated.sharing import Sharing
+from gridray.federated.sharing import NORMALISER, Sharing
 from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport, digest
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gridray.federated.privacy.dp_sgd import DpSgdConfig
     from gridray.federated.signing import Signed
+    from gridray.policies.base import Policy
     from gridray.tasks.base import Task
 
-JUDGED_BY = ("returns", "violation_share", "losses_kwh")
-"""Indicators that an evaluation sends, means over days."""
+MEAN = f"{NORMALISER}.observation_mean"
+FEDERATED = "federated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,7 @@ class ClientDescription:
     public_key: by which its signatures are checked.
     max_rounds: rounds that its privacy budget allows; none without one.
     has_cost: whether its algorithm reads a cost.
+    num_features: of observations that the normaliser has.
     """
 
     name: str
@@ -99,6 +105,7 @@ class ClientDescription:
     public_key: str = ""
     max_rounds: int | None = None
     has_cost: bool = False
+    num_features: int = 0
 
 
 class UtilityClient:
@@ -132,13 +139,15 @@ class UtilityClient:
             public_key=self._outbox.public_key,
             max_rounds=self._max_rounds(),
             has_cost=self._training.learner().cost_column is not None,
+            num_features=len(self._training.weights()[MEAN]),
         )
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of the columns that the normaliser of all clients together is made from."""
-        cost_column = self._training.learner().cost_column
+        learner = self._training.learner()
+        cost_column = learner.cost_column
         columns = self._dataset.load(["obs", "rewards", "terminateds", *([cost_column] if cost_column else [])])
-        found = {"obs": moments(columns["obs"])}
+        found = {"obs": moments(learner.observation_rows(columns["obs"]))}
         found |= {name: moments(columns[name][:, None]) for name in ("rewards", "terminateds")}
         return found | ({"costs": moments(columns[cost_column][:, None])} if cost_column else {})
 
@@ -205,6 +214,34 @@ class UtilityClient:
             client=self._spec.name, round=broadcast.round, num_days=len(days), metrics=self._agreed(means)
         )
 
+    def compare(
+        self, broadcast: Broadcast, rivals: dict[str, dict[str, NDArray[Any]]], num_days: int
+    ) -> EvaluationReport:
+        """Judge what this client would act with, policies of other weights, and what it can have on its own.
+
+        Training alone takes as many updates as the rounds before the broadcast's did here.
+
+        Args:
+            broadcast: the weights after the last round.
+            rivals: name -> global weights that were made by other means.
+            num_days: held-out days.
+        """
+        spec = self._spec
+        self._restore(broadcast.round)
+        self._training.take(broadcast)
+        policies: dict[str, Policy] = {FEDERATED: self._training.learner().policy()}
+        for name, weights in rivals.items():
+            learner = task_learner(spec.algorithm, self._task("train"), config=spec.learner, seed=spec.seed)
+            learner.set_weights(learner.get_weights() | weights)
+            policies[name] = learner.policy()
+        task = self._task("held_out")
+        size = (broadcast.round * self._training.num_updates, spec.batch_size)
+        policies |= own_policies(
+            self._dataset, task, algorithm=spec.algorithm, learner=spec.learner, size=size, seed=spec.seed
+        )
+        found = judged(policies, task, num_days, seed=spec.seed)
+        return EvaluationReport(client=spec.name, round=broadcast.round, num_days=num_days, metrics=self._agreed(found))
+
     def save_policy(self, broadcast: Broadcast) -> Path:
         """Write this client's own policy, global weights and what it kept, into its folder; it is not sent."""
         self._restore(broadcast.round)
@@ -222,8 +259,6 @@ class UtilityClient:
     def _training(self) -> LocalTraining:
         spec = self._spec
         num_updates = spec.local_updates
-        # Only choices need the task, whose feeder takes time to compile.
-        is_mixed = spec.learner.get("action_head") == "mixed"
         if spec.local_epochs is not None:
             num_updates = math.ceil(spec.local_epochs * self._dataset.num_transitions / spec.batch_size)
         training = LocalTraining(
@@ -236,7 +271,7 @@ class UtilityClient:
                 num_updates=num_updates,
                 batch_size=spec.batch_size,
                 seed=spec.seed,
-                action_channels=self._task("train").action_channels if is_mixed else None,
+                task=self._task("train") if needs_task(spec.learner) else None,
             ),
             lambda columns: load_columns(self._dataset, columns),
         )

@@ -149,9 +149,10 @@ def _sites(config: FederateConfig, *, use_ray: bool) -> Sites:
 
 
 def _save_personal(federation: Federation, broadcast: Any) -> None:  # noqa: ANN401  # a ticket
-    """Let clients that have something of their own write their policies, where they are."""
+    """Let clients that have something of their own, a feeder included, write their policies, where they are."""
     config, sites = federation.config, federation.sites
-    if config.local.personal is not None or not config.sharing.is_whole(federation.learner.get_weights()):
+    has_own = config.local.personal is not None or federation.learner.shape != "flat"
+    if has_own or not config.sharing.is_whole(federation.learner.get_weights()):
         idle = {name: client for name, client in federation.clients.items() if name not in federation.in_flight}
         tickets = {name: sites.call(client, "save_policy", broadcast) for name, client in idle.items()}
         sites.late(tickets)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridray.algorithms.base import normaliser_of
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.registry import task_learner
 from gridray.errors import ConfigError, FederationError
 from gridray.federated.client import ClientDescription, ClientSpec
 from gridray.federated.coordinator import RoundRules
@@ -51,14 +51,17 @@ def client_spec(config: FederateConfig, client: ClientConfig, folder: Path) -> C
     )
 
 
-def check_agreement(descriptions: Mapping[str, ClientDescription]) -> None:
-    """Refuse clients whose observation or action channels differ.
+def check_agreement(descriptions: Mapping[str, ClientDescription], policy: str) -> None:
+    """Refuse clients whose observation or action channels differ; for policies of devices, whose tasks differ.
 
     Raises:
-        FederationError: names the first channel that differs.
+        FederationError: names the first channel that differs, or the tasks.
     """
     first, *others = descriptions.values()
     for other in others:
+        if policy != "flat":
+            _check_task(first, other)
+            continue
         for kind in ("observation_names", "action_names"):
             _check_names(kind, first, other)
 
@@ -82,17 +85,11 @@ def initial_learner(
         ConfigError: a network group names no weight of the algorithm.
     """
     description = next(iter(descriptions.values()))
-    learner = make_learner(
-        config.algorithm,
-        observation_size=len(description.observation_names),
-        action_size=len(description.action_names),
-        config=config.learner,
-        seed=config.seed,
-        action_channels=make_task(description.task, description.task_config).action_channels,
-    )
+    task = make_task(description.task, description.task_config)
+    learner = task_learner(config.algorithm, task, config=config.learner, seed=config.seed)
     config.sharing.check(learner.get_weights())
     if config.protection.dp_sgd is not None:
-        size, std = len(description.observation_names), config.protection.dp_sgd.reward_std
+        size, std = description.num_features, config.protection.dp_sgd.reward_std
         learner.set_normaliser(normaliser_of(np.zeros(size), np.ones(size), 0.0, std))
         return learner
     observations, rewards, terminations = (
@@ -166,9 +163,17 @@ def rounds_within_budget(config: FederateConfig, descriptions: Mapping[str, Clie
     return min([config.rounds, *allowed.values()])
 
 
+def _check_task(first: ClientDescription, other: ClientDescription) -> None:
+    if other.task != first.task:
+        raise FederationError(
+            f"Client {other.name!r} has data of task '{other.task}', client {first.name!r} of '{first.task}': "
+            "record all datasets of a federation with one task"
+        )
+
+
 def _check_names(kind: str, first: ClientDescription, other: ClientDescription) -> None:
     names, found = getattr(first, kind), getattr(other, kind)
-    remedy = "record all datasets of a federation on one feeder with the same devices"
+    remedy = "record all datasets on one feeder with the same devices, or let the learner have policy: local or graph"
     for index, (name, given) in enumerate(zip(names, found, strict=False)):
         if name != given:
             raise FederationError(

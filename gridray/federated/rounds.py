@@ -82,7 +82,7 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         placing = Placing(resources, num_restarts=_RESTARTS, repeats_calls=True)
         clients[client.name] = sites.start(client.name, UtilityClient, arguments, placing)
     descriptions = _ask_all(sites, clients, "describe")
-    check_agreement(descriptions)
+    check_agreement(descriptions, config.learner.get("policy", "flat"))
     learner = initial_learner(config, descriptions, _moments(sites, config, clients, descriptions))
     arguments = {
         "rules": signed_rules(config, descriptions, learner),
@@ -220,7 +220,7 @@ def _moments(
         return _ask_all(sites, clients, "moments")
     keys = {name: description.public_key for name, description in descriptions.items()}
     description = next(iter(descriptions.values()))
-    widths = {"obs": len(description.observation_names), "rewards": 1, "terminateds": 1}
+    widths = {"obs": description.num_features, "rewards": 1, "terminateds": 1}
     if description.has_cost:
         widths["costs"] = 1
     return {"all": sum_moments(sites, clients, keys, config.protection.secure_aggregation, widths)}

@@ -26,7 +26,7 @@ class LocalViews:
     num_devices: D, in the order of the twin's fleets, those with readings or set-points.
     device_names: "<kind>.<name>"; device_buses: their buses; kind_index: int64 [D], index into KINDS.
     action_index: int64 [D, MAX_ACTIONS], column of the task's actions, -1 where the device has fewer;
-    action_mask: bool, likewise.
+    action_mask: bool, likewise. layout: where the features come from.
     """
 
     width = WIDTH
@@ -51,7 +51,7 @@ class LocalViews:
         self.kind_index = np.array([kind_of(kind) for kind, *_ in devices], dtype=np.int64)
         self.action_index = _actions_by_device(twin, self.device_names)
         self.action_mask = self.action_index >= 0
-        self._layout: Layout = lay_out(twin, channels, self.device_names, self.device_buses, self.kind_index)
+        self.layout: Layout = lay_out(twin, channels, self.device_names, self.device_buses, self.kind_index)
 
     @property
     def channels(self) -> tuple[ObservationChannel, ...]:
@@ -64,11 +64,7 @@ class LocalViews:
 
     def views(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the views, float32 [E, D, width], of observations [E, num_observations]."""
-        layout = self._layout
-        seen = np.ascontiguousarray(observations, dtype=np.float32)
-        views = np.empty((len(seen), self.num_devices, WIDTH), dtype=np.float32)
-        _fill(seen, layout.source, layout.static, layout.group_start, layout.group_column, views)
-        return views
+        return fill_views(self.layout, observations)
 
     def by_device(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return actions [E, num_actions] by device, float32 [E, D, MAX_ACTIONS], 0 where a device has fewer."""
@@ -80,6 +76,14 @@ class LocalViews:
         actions = np.empty((len(by_device), int(self.action_mask.sum())), dtype=by_device.dtype)
         actions[:, self.action_index[self.action_mask]] = by_device[:, self.action_mask]
         return actions
+
+
+def fill_views(layout: Layout, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the views of a layout, float32 [E, D, WIDTH], of observations [E, num_observations]."""
+    seen = np.ascontiguousarray(observations, dtype=np.float32)
+    views = np.empty((len(seen), len(layout.source), WIDTH), dtype=np.float32)
+    _fill(seen, layout.source, layout.static, layout.group_start, layout.group_column, views)
+    return views
 
 
 def kind_of(kind: str) -> int:

@@ -12,10 +12,11 @@ import numpy as np
 from gridray.errors import ConfigError
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
 from gridray.tasks.imperfection import Imperfection, ImperfectionConfig, ImperfectState
-from gridray.tasks.local_views import LocalViews
+from gridray.tasks.local_views import LocalViews, fill_views
 from gridray.tasks.observations import ObservationConfig, Points
 from gridray.tasks.scaling import action_ranges, decode_rows, observation_scales, observe_rows
 from gridray.tasks.twin import Loads, TwinState
+from gridray.tasks.view_layout import Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,9 +138,16 @@ class TwinTask(ABC):
 
     def views(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the local views, float32 [num_envs, num_devices, width], of this task's observations in any mode."""
-        if self._is_local:
-            return observations.reshape(len(observations), self.local_views.num_devices, self.local_views.width)
-        return self.local_views.views(observations)
+        return fill_views(self.view_layout, observations)
+
+    @cached_property
+    def view_layout(self) -> Layout:
+        """Where the features of the local views stand in this task's own observations."""
+        if not self._is_local:
+            return self.local_views.layout
+        shape = (self.local_views.num_devices, self.local_views.width)
+        nothing = np.zeros(0, dtype=np.int64)
+        return Layout(np.arange(np.prod(shape)).reshape(shape), np.zeros(shape, np.float32), np.zeros(1, int), nothing)
 
     @abstractmethod
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gridray.algorithms.architecture import FlatArchitecture
 from gridray.algorithms.gradient import GradientLearner, Step
-from gridray.algorithms.networks import TwinCritic, frozen_copy
+from gridray.algorithms.networks import frozen_copy
+from gridray.algorithms.registry import task_architecture
 from gridray.algorithms.td3_bc import Td3BcConfig, Td3BcNetworks
 from gridray.config import parse_config
 from gridray.federated.local.config import ENSEMBLE_ALGORITHM
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gridray.algorithms.actors import Actor
+    from gridray.algorithms.architecture import Architecture
+    from gridray.algorithms.networks import Critic
     from gridray.federated.local.config import EnsembleConfig
+    from gridray.tasks.base import Task
 
 
 class FedoraNetworks(Td3BcNetworks):
     """TD3+BC's networks and a frozen pair, the global actor and critics, that is no part of the weights."""
 
-    def __init__(self, observation_size: int, action_size: int, config: Td3BcConfig, ensemble: EnsembleConfig) -> None:
-        super().__init__(observation_size, action_size, config)
+    def __init__(self, architecture: Architecture, config: Td3BcConfig, ensemble: EnsembleConfig) -> None:
+        super().__init__(architecture, config)
         self._ensemble = ensemble
         self._decay = 1.0
         self.take_reference(decay=1.0)
@@ -41,7 +46,7 @@ class FedoraNetworks(Td3BcNetworks):
             decay: factor on the local part of the actor's loss.
         """
         # In a tuple, so that torch does not count them among the weights.
-        self._reference: tuple[Actor, TwinCritic] = (frozen_copy(self.actor), frozen_copy(self.critic))
+        self._reference: tuple[Actor, Critic] = (frozen_copy(self.actor), frozen_copy(self.critic))
         self._decay = decay
 
     def losses(self, batch: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
@@ -69,22 +74,32 @@ class FedoraClient:
     """Learner of one client and the decay of its local loss."""
 
     def __init__(
-        self, settings: Mapping[str, Any], sizes: tuple[int, int], ensemble: EnsembleConfig, *, seed: int
+        self,
+        settings: Mapping[str, Any],
+        task: Task | tuple[int, int],
+        ensemble: EnsembleConfig,
+        *,
+        seed: int,
     ) -> None:
         """Make a learner whose first weights are those of a TD3+BC learner of the same seed.
 
         Args:
             settings: configuration of TD3+BC.
-            sizes: numbers of observations and of actions.
+            task: what is learnt; for a flat policy, its numbers of observations and of actions are enough.
             ensemble: FEDORA's own settings.
             seed: decides first weights and random numbers.
         """
         config = parse_config(Td3BcConfig, dict(settings), where=f"algorithm '{ENSEMBLE_ALGORITHM}'")
+        architecture = (
+            FlatArchitecture(*task, config.hidden_sizes)
+            if isinstance(task, tuple)
+            else task_architecture(ENSEMBLE_ALGORITHM, config, task)
+        )
         torch.set_num_threads(1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._networks = FedoraNetworks(*sizes, config, ensemble)
-        self.learner = GradientLearner(ENSEMBLE_ALGORITHM, self._networks, config, action_size=sizes[1], seed=seed)
+            self._networks = FedoraNetworks(architecture, config, ensemble)
+        self.learner = GradientLearner(ENSEMBLE_ALGORITHM, self._networks, config, architecture, seed=seed)
         self.decay = 1.0
         self._factor = ensemble.decay
         self._global_value = 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gridray.algorithms.registry import make_learner
+from gridray.algorithms.registry import make_learner, task_learner
 from gridray.federated.local.fedora import FedoraClient
 from gridray.federated.local.gradient_terms import ControlVariate, proximal_term
 from gridray.federated.sharing import NORMALISER, TARGET
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gridray.algorithms.base import Learner
     from gridray.federated.local.config import LocalConfig
     from gridray.federated.updates import Broadcast
-    from gridray.tasks.base import ActionChannel
+    from gridray.tasks.base import Task
 
 _STATE, _OWN, _CONTROL, _PERSONAL, _PERSONAL_STATE = "state/", "own/", "control/", "personal/", "personal_state/"
 _DECAY = "decay"
@@ -32,6 +32,7 @@ class TrainingSpec(NamedTuple):
 
     learner: configuration of the algorithm.
     num_updates: gradient steps of a round.
+    task: needed where actions are choices, and by policies of devices; sizes are enough for others.
     """
 
     algorithm: str
@@ -42,7 +43,7 @@ class TrainingSpec(NamedTuple):
     num_updates: int
     batch_size: int
     seed: int
-    action_channels: Sequence[ActionChannel] | None = None
+    task: Task | None = None
 
 
 class LocalTraining:
@@ -157,17 +158,19 @@ class LocalTraining:
     def _new_ensemble(self) -> FedoraClient | None:
         if self._spec.local.ensemble is None:
             return None
-        sizes = (self._spec.observation_size, self._spec.action_size)
-        return FedoraClient(self._spec.learner, sizes, self._spec.local.ensemble, seed=self._spec.seed)
+        task = self._spec.task or (self._spec.observation_size, self._spec.action_size)
+        return FedoraClient(self._spec.learner, task, self._spec.local.ensemble, seed=self._spec.seed)
 
     def _new_learner(self) -> Learner:
+        spec = self._spec
+        if spec.task is not None:
+            return task_learner(spec.algorithm, spec.task, config=spec.learner, seed=spec.seed)
         return make_learner(
-            self._spec.algorithm,
-            observation_size=self._spec.observation_size,
-            action_size=self._spec.action_size,
-            config=self._spec.learner,
-            seed=self._spec.seed,
-            action_channels=self._spec.action_channels,
+            spec.algorithm,
+            observation_size=spec.observation_size,
+            action_size=spec.action_size,
+            config=spec.learner,
+            seed=spec.seed,
         )
 
     def _control_variate(self, broadcast: Broadcast) -> ControlVariate | None:

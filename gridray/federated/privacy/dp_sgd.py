@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from gridray.algorithms.gradient import Step
@@ -98,9 +97,7 @@ class PrivateTraining:
                 f"DP-SGD cannot train {learner.name!r}: its losses keep statistics of a batch, which noise on "
                 f"gradients does not hide; give one of {', '.join(sorted(SUPPORTED))}"
             )
-        self._columns = {
-            name: torch.from_numpy(np.asarray(columns[name], dtype=np.float32)) for name in learner.columns
-        }
+        self._columns = learner.prepared(columns)
         self._config = config
         self._stream = stream
         unit_of_row = unit_of_rows(config.unit, columns)
