@@ -166,7 +166,12 @@ def test_unsolved_power_flow_is_reported_and_never_seen_as_a_number_that_is_none
 
 @EVERY_TASK
 def test_nobody_can_have_a_step_of_seven_minutes_or_negative_loads(name: str) -> None:
-    wrong: list[dict[str, Any]] = [{"step_minutes": 7}, {"load_scale": float("inf")}, {"seed": -1}, {"held_out_every": 1}]
+    wrong: list[dict[str, Any]] = [
+        {"step_minutes": 7},
+        {"load_scale": float("inf")},
+        {"seed": -1},
+        {"held_out_every": 1},
+    ]
     for config in wrong:
         with pytest.raises(ConfigError, match=next(iter(config))):
             make_task(name, SMALL | config)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gridray.physics.controls import settle
 from gridray.physics.flows import element_ratings, flows, loadings
-from gridray.physics.measure import voltages
+from gridray.physics.measure import voltage_magnitudes
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import RANGE_B_PU
 from gridray.tasks.fleets.zones import find_zones
@@ -97,5 +97,5 @@ class Restoration:
         state = settle(self._grid, state)
         if not state.converged.all():
             return np.inf, 0.0
-        v = np.abs(voltages(self._grid, state))
+        v = voltage_magnitudes(self._grid, state)
         return float(loadings(self._flows, state).max(initial=0.0)), float(v[v > 0.0].min())

@@ -8,8 +8,8 @@ import numpy as np
 
 from gridray.physics.controls import TAP_STEP
 from gridray.physics.flows import loadings
-from gridray.physics.measure import control_voltages, power_balance, voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import control_voltages, power_balance, voltage_magnitudes
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState
 
 if TYPE_CHECKING:
@@ -61,10 +61,12 @@ class Expansion(NamedTuple):
 
 def measured(task: TwinTask, grid: GridState) -> Measured:
     """Return what solved intervals, one a column, come to."""
-    v = voltages(task.grid, grid)
     losses_kw = power_balance(task.grid, grid).losses.real
     return Measured(
-        np.abs(v).T, loadings(task.twin.constraints.flows, grid).T, losses_kw, control_voltages(task.grid, grid, v).T
+        voltage_magnitudes(task.grid, grid).T,
+        loadings(task.twin.constraints.flows, grid).T,
+        losses_kw,
+        control_voltages(task.grid, grid).T,
     )
 
 
