@@ -146,6 +146,21 @@ def test_no_policy_passes_the_bound_and_the_plan_comes_near(name: str, planner: 
         assert reached["perfect_plan"].sum() > max(found.sum() for p, found in reached.items() if p != "perfect_plan")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pv_autonomy": "volt_var_watt"},
+        {"num_pv": 0, "num_batteries": 0, "num_flexible": 0, "num_heat_pumps": 0},
+        {"feeder": "ieee34", "pv_share": 2.0},
+    ],
+)
+def test_bound_of_curtailment_holds_for_other_fleets(config: dict[str, object]) -> None:
+    made = make_task("curtailment", CONFIG | config)
+    bound = PerfectPlan(made).best(9).bound
+    for policy in ("hold", "perfect_plan", "greedy"):
+        assert evaluate_policy(make_reference(policy, made), made, days=[9]).returns[0] <= bound, policy
+
+
 def test_bound_is_just_above_brute_force_on_a_small_day() -> None:
     # A day whose only freedom is one inverter's kvar: steps are free of each other, and every level can be tried.
     made = make_task("volt_var", CONFIG | {"num_pv": 1, "battery_share": 0.0, "num_batteries": 0})
@@ -276,13 +291,15 @@ def test_utility_isolates_feeds_over_ties_and_goes_back() -> None:
 
 
 def test_utility_leaves_out_what_a_tie_cannot_carry() -> None:
-    made = make_task("reconfiguration", CONFIG | {"feeder": "ieee123"})
-    weak = make_task("reconfiguration", CONFIG | {"feeder": "ieee123", "load_scale": 3.0})
-    served = []
-    for one in (made, weak):
-        names = [channel.name for channel in one.observation_channels]
-        seen = np.zeros((1, len(names)))
-        fault = one.switches.zones.names[1]
-        seen[0, names.index(f"zone.{fault}.repair_h")] = 3.0
-        served.append(np.nansum(Restoration(one, names).positions(seen)))
-    assert served[1] <= served[0]
+    served = {}
+    for load_scale in (0.5, 1.0):
+        made = make_task("reconfiguration", CONFIG | {"load_scale": load_scale})
+        names = [channel.name for channel in made.observation_channels]
+        faults = made.switches.zones.names[1:]
+        seen = np.zeros((len(faults), len(names)))
+        for row, zone in enumerate(faults):
+            seen[row, names.index(f"zone.{zone}.repair_h")] = 3.0
+        # Closed switches make a tree of the zones that have supply.
+        served[load_scale] = 1 + np.nansum(Restoration(made, names).positions(seen), axis=0)
+    assert (served[0.5] == len(faults)).all(), "half the load: all but the faulted zone, whichever it is"
+    assert served[1.0].sum() < served[0.5].sum()

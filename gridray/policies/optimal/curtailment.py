@@ -11,6 +11,7 @@ from gridray.policies.optimal.network import Weights, best_network_day
 from gridray.policies.optimal.sensitivities import Controls
 from gridray.tasks.fleets.batteries import EFFICIENCY, FIRST_SOC
 from gridray.tasks.fleets.heat_pumps import GAIN_KW, HIGH_C, HOUSE_KW, LOW_C, SET_POINT_C
+from gridray.tasks.fleets.inverters import REACTIVE_SHARE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 def best_curtailment_day(task: Curtailment, number: int, seed: int = 0) -> BestDay:  # noqa: ARG001  # nothing is drawn
     """Return bound and plan of a day; see `best_network_day`.
 
-    Relaxed: an inverter's kVA circle is left out, what customers owe comes back when it suits, and rooms may be cold
-    without all heat pumps running.
+    Relaxed: an inverter's kVA circle is left out, and its reactive power is free even where it sets it by itself; what
+    customers owe comes back when it suits; rooms may be cold without all heat pumps running.
     """
     return best_network_day(_CurtailmentModel(task), number)
 
@@ -40,11 +41,9 @@ class _CurtailmentModel:
         self._per_kw = config.energy_weight * 100.0 / task.twin.nominal_kw
         self.weights = Weights(100.0 * config.voltage_weight, 100.0 * config.overload_weight, self._per_kw)
         self._fleets: dict[str, Any] = {fleet.kind: fleet for fleet in task.twin.fleets}
-        channels = {channel.name: channel for channel in task.action_channels}
-        self._kvar = {name: channel.high for name, channel in channels.items() if name.endswith(".kvar")}
-        self._generators = [
-            (kind, name, f"{kind}.{name}") for kind in ("pv", "wind", "battery") for name in self._fleets[kind].names
-        ]
+        self._generators = [(kind, name) for kind in ("pv", "wind", "battery") for name in self._fleets[kind].names]
+        kva = {generator.name: generator.kva for generator in task.feeder.generators}
+        self._most_kvar = REACTIVE_SHARE * np.array([kva[name] for _, name in self._generators])
         self._day: dict[str, Any] = {}
         self._variables: dict[str, NDArray[np.int64]] = {}
 
@@ -74,10 +73,9 @@ class _CurtailmentModel:
         grid = self.task.grid
         items = (*grid.load_names, *grid.generator_names)
         loads = (*self._fleets["flexible_load"].names, *self._fleets["heat_pump"].names)
-        kw_names = [*(name for _, name, _ in self._generators), *loads]
-        kvar_names = [name for _, name, device in self._generators if f"{device}.kvar" in self._kvar]
-        item = np.array([items.index(name) for name in (*kw_names, *kvar_names)], dtype=np.int64)
-        is_kvar = np.arange(len(item)) >= len(kw_names)
+        generators = [name for _, name in self._generators]
+        item = np.array([items.index(name) for name in (*generators, *loads, *generators)], dtype=np.int64)
+        is_kvar = np.arange(len(item)) >= len(generators) + len(loads)
         tangent = np.zeros((self.task.num_steps, len(item)))
         first = len(self._generators)
         base_kw, base_kvar = self._day["base_kw"], self._day["base_kvar"]
@@ -98,7 +96,7 @@ class _CurtailmentModel:
             self._variables[kind] = drawn
             parts.append(drawn)
         parts += [self._batteries(programme), self._flexible(programme), self._heat_pumps(programme)]
-        kvar = np.array([self._kvar[f"{d}.kvar"] for _, _, d in self._generators if f"{d}.kvar" in self._kvar])
+        kvar = self._most_kvar
         self._variables["kvar"] = programme.variables((num_steps, len(kvar)), -kvar, kvar)
         return np.concatenate([*parts, self._variables["kvar"]], axis=1), constant
 
@@ -108,8 +106,8 @@ class _CurtailmentModel:
         for kind in ("pv", "wind", "battery"):
             for i, name in enumerate(self._fleets[kind].names):
                 values[f"{kind}.{name}.kw"] = -x[self._variables[kind][:, i]]
-        with_kvar = [device for _, _, device in self._generators if f"{device}.kvar" in self._kvar]
-        values |= {f"{device}.kvar": -x[self._variables["kvar"][:, i]] for i, device in enumerate(with_kvar)}
+        for i, (kind, name) in enumerate(self._generators):
+            values[f"{kind}.{name}.kvar"] = -x[self._variables["kvar"][:, i]]
         for kind, quantity in (("flexible_load", "shed_kw"), ("heat_pump", "set_point_c")):
             for i, name in enumerate(self._fleets[kind].names):
                 values[f"{kind}.{name}.{quantity}"] = x[self._variables[kind][:, i]]
