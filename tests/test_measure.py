@@ -9,7 +9,14 @@ import pytest
 
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import PowerFlow, branch_powers, generators_kw, node_voltages, voltage_magnitudes
+from gridray.physics.measure import (
+    PowerFlow,
+    branch_powers,
+    generators_kw,
+    node_voltages,
+    voltage_magnitudes,
+    voltages_at,
+)
 from gridray.physics.powerflow import solve
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin_task import InverterConfig
@@ -55,3 +62,7 @@ def test_an_environment_is_read_the_same_alone_and_among_others() -> None:
     state = solved(37)
     row = type(state)._make(np.ascontiguousarray(array[..., 33:34]) for array in state)
     np.testing.assert_array_equal(generators_kw(GRID, row)[:, 0], generators_kw(GRID, state)[:, 33])
+
+
+def test_no_node_at_all_has_no_voltage() -> None:
+    assert voltages_at(GRID, solved(3), np.empty((0, 2), dtype=np.int64)).shape == (0, 2, 3)

@@ -106,7 +106,7 @@ def voltages_at(grid: CompiledFeeder, state: GridState, nodes: NDArray[np.int64]
     places = grid.place[nodes]
     v = np.empty((places.size, state.v.shape[2]), dtype=np.complex128)
     _read_nodes(state.v, places.ravel(), v)
-    return v.reshape(*places.shape, v.shape[1])
+    return v.reshape(*places.shape, state.v.shape[2])
 
 
 def voltage_magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
