@@ -25,7 +25,7 @@ CASES = (
     "reconfiguration:ieee13",
     "reconfiguration:ieee123",
 )
-NUM_DAYS = 6
+NUM_DAYS = 8
 
 
 def run(case: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gridray.errors import ConfigError
 from gridray.evaluation.rollout import day_seeds, evaluate_policy
 from gridray.policies.look_ahead import LookAhead
 from gridray.policies.optimal.day import Day
+from gridray.policies.optimal.following import following
 from gridray.policies.optimal.hindsight import penalties
 from gridray.policies.optimal.network import follow
 from gridray.policies.optimal.plan import PLANNERS, PerfectPlan
@@ -249,6 +250,16 @@ def test_nobody_sheds_load_unasked(name: str) -> None:
     assert all(
         value > 0.0 for channel, value in points.items() if channel.startswith("pv.") and channel.endswith(".kw")
     )
+
+
+def test_a_day_without_a_plan_is_left_alone_beside_one_that_has_one() -> None:
+    made = make_task("ev_charging", CONFIG)
+    state = made.new_state(2)
+    made.reset(state, np.arange(2), DAYS[:2], np.zeros(2, dtype=np.uint64))
+    name = made.action_channels[0].name
+    found = set_points(made.action_channels, following(made, state, [{}, {name: np.full(24, 110.0)}]))
+    most = [channel.high for channel in made.action_channels]
+    np.testing.assert_allclose(found, [most, [110.0, *most[1:]]], rtol=1e-6)
 
 
 def test_radial_states_are_the_forests() -> None:

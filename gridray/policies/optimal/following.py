@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridray.physics.controls import TAP_STEP
-from gridray.tasks.base import scaled_actions
+from gridray.tasks.base import neutral_set_points, scaled_actions
 from gridray.tasks.fleets.ev_chargers import EvChargers
 from gridray.tasks.fleets.regulators import MAX_TAP_CHANGE
 
@@ -26,10 +26,13 @@ def following(
 ) -> NDArray[np.float32]:
     """Return actions, float32 [num_envs, num_actions], of a plan for each environment; what a plan lacks is neutral.
 
-    plans: set-points by channel, float64 [T], the same channels in all; "<regulator>.tap" is a position. A charging
-    site gets what its most urgent cars need at least, as it gives power by laxity and not car by car as planned.
+    plans: set-points by channel, float64 [T]; "<regulator>.tap" is a position, in all plans or none. A charging site gets
+    what its most urgent cars need at least, as it gives power by laxity and not car by car as planned.
     """
-    values = {name: np.array([plan[name][t] for plan, t in zip(plans, state.t, strict=True)]) for name in plans[0]}
+    left_alone = neutral_set_points(task.action_channels, task.num_steps)
+    names = dict.fromkeys(name for plan in plans for name in plan)
+    full = [left_alone | dict(plan) for plan in plans]
+    values = {name: np.array([plan[name][t] for plan, t in zip(full, state.t, strict=True)]) for name in names}
     steps = np.rint((state.grid.taps - 1.0) / TAP_STEP)
     for row, name in enumerate(task.grid.tap_names):
         if f"regulator.{name}.tap" in values:
