@@ -26,7 +26,7 @@ def following(
 ) -> NDArray[np.float32]:
     """Return actions, float32 [num_envs, num_actions], of a plan for each environment; what a plan lacks is neutral.
 
-    plans: set-points by channel, float64 [T]; "<regulator>.tap" is a position, in all plans or none. A charging site gets
+    plans: set-points by channel, float64 [T]; "<regulator>.tap" is a position, in all or none. A charging site gets
     what its most urgent cars need at least, as it gives power by laxity and not car by car as planned.
     """
     left_alone = neutral_set_points(task.action_channels, task.num_steps)
