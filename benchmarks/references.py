@@ -25,7 +25,7 @@ CASES = (
     "reconfiguration:ieee13",
     "reconfiguration:ieee123",
 )
-NUM_DAYS = 8
+NUM_DAYS = 12
 
 
 def run(case: str) -> dict[str, Any]:
