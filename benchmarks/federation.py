@@ -5,10 +5,12 @@ Commands:
   .venv/bin/python benchmarks/federation.py attacks benchmarks/federation_attacks.json
   .venv/bin/python benchmarks/federation.py tabular benchmarks/federation_tabular.json
   .venv/bin/python benchmarks/federation.py fedora benchmarks/federation_fedora.json [--seconds 600]
+  .venv/bin/python benchmarks/federation.py headline benchmarks/federation_headline.json [--seconds 600]
 
 --flower-python names an interpreter that has `flwr[simulation]`, which cannot share an environment with GridRay.
+
 --rules names the rules that attacks are tried on, all by default.
---seconds ends fedora after so long; the same command goes on with the cells that are missing.
+--seconds ends fedora or headline after so long; the same command goes on with the cells that are missing.
 --quick runs everything on tiny sizes.
 """
 
@@ -26,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import attacks
+import federation_headline
 import fedora
 import numpy as np
 import tabular
@@ -140,7 +143,10 @@ def overhead(*, is_quick: bool, flower_python: str | None) -> dict[str, Any]:
     results: dict[str, Any] = {"values": sum(SIZES.values()), "cpus": os.cpu_count(), "gridray": rows}
     if flower_python is not None:
         command = [flower_python, str(FLOWER_SCRIPT), str(sum(SIZES.values())), "2" if is_quick else "10,50"]
-        run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603
+        # Ray takes 127.0.0.1 for an address that others cannot reach, and may put one in its place that nobody can.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        own |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
+        run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, env=own)  # noqa: S603
         results["flower"] = json.loads(run.stdout.splitlines()[-1])
     return results
 
@@ -154,7 +160,7 @@ def resident_mib(pid: int) -> float:
 def main() -> None:
     """Run one mode and write its result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=("overhead", "attacks", "tabular", "fedora"))
+    parser.add_argument("mode", choices=("overhead", "attacks", "tabular", "fedora", "headline"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--flower-python")
     parser.add_argument("--rules", default=",".join(attacks.RULES))
@@ -169,6 +175,8 @@ def main() -> None:
         results = attacks.table(num_rounds=1 if options.quick else 3, num_seeds=1, rules=rules)
     elif options.mode == "fedora":
         results = fedora.table(options.out, seconds=options.seconds, is_quick=options.quick)
+    elif options.mode == "headline":
+        results = federation_headline.table(options.out, seconds=options.seconds, is_quick=options.quick)
     else:
         results = tabular.speed_up(num_seeds=4 if options.quick else 40, num_episodes=30)
     text = json.dumps(results, indent=1) + "\n"

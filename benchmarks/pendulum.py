@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Columns = dict[str, NDArray[Any]]
 
 EPISODE_STEPS, NUM_TESTS = 200, 10
-NUM_OBSERVATIONS, NUM_ACTIONS = 3, 1
 
 
 def swing_up(observations: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -120,7 +120,7 @@ def relative_residual(law: Kirchhoff, result: PowerFlow) -> tuple[NDArray[np.flo
     all that there is), then as it is.
     """
     grid, state = result.grid, result.state
-    v = node_voltages(grid, state)[0]
+    v = node_voltages(grid, state)
     u = np.concatenate((1.0 / state.taps, state.switch_closed, state.capacitor_states))
     scaled = law.value[:, None] * u[law.control] ** law.exponent[:, None] * v[law.node]
     current = law.constant @ v - law.inner[:, None] * state.source_pu + law.into @ scaled

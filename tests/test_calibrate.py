@@ -18,7 +18,7 @@ from gridray.datasets.replay import replayed_state, voltage_errors
 from gridray.errors import ConfigError, DatasetError
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import node_voltages, power_balance
+from gridray.physics.measure import power_balance, voltage_magnitudes
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def measured(feeder: Feeder, seed: int, noise_pu: float) -> dict[str, NDArray[np
         values[f"capacitor.{name}.state"] = rng.integers(0, 2, NUM_MOMENTS).astype(np.float64)
     state = replayed_state(feeder, grid, values)
     assert state.converged.all()
-    magnitude = node_voltages(grid, state)[1]
+    magnitude = voltage_magnitudes(grid, state)
     for node, row in zip(grid.node_names, magnitude, strict=True):
         values[f"vmag_pu.{node}"] = row + rng.normal(0.0, noise_pu, NUM_MOMENTS)
     source = power_balance(grid, state).source
@@ -113,7 +113,7 @@ def test_batch_of_candidates_equals_feeders_of_their_own() -> None:
     moved = corrupted(truth, {"634a": 3}, {}, {})
     for index, feeder in enumerate((truth, moved)):
         grid = compile_feeder(feeder)
-        expected = node_voltages(grid, replayed_state(feeder, grid, values))[1]
+        expected = voltage_magnitudes(grid, replayed_state(feeder, grid, values))
         rows = [candidates.grid.node_names.index(node) for node in grid.node_names]
         np.testing.assert_allclose(answer.vmag_pu[index, rows], expected, atol=1e-6)
 

@@ -14,9 +14,10 @@ import yaml
 
 import gridray.feeders
 from gridray.errors import FeederError
-from gridray.feeders.components import Capacitor, Generator
+from gridray.feeders.components import Capacitor, Generator, Reactor
 from gridray.feeders.library import feeder_names, load_feeder
 from gridray.feeders.validate import validate
+from gridray.physics.compiled import compile_feeder
 
 if TYPE_CHECKING:
     from gridray.feeders.feeder import Feeder
@@ -243,3 +244,43 @@ def test_bus_is_found_whatever_its_case() -> None:
 def test_load_of_an_unknown_model_is_refused() -> None:
     with pytest.raises(FeederError, match="model 9"):
         load_feeder("ieee13").with_load(name="new", bus="645.2", phases=1, kv=2.4, kw=1.0, model=9)
+
+
+def _breaches(feeder: Feeder) -> dict[str, Feeder]:
+    """Return feeders made by hand, each wrong in one way, by a word of what must be said."""
+    line, load, transformer = feeder.lines[0], feeder.loads[0], feeder.transformers[0]
+    high, low = transformer.windings
+    loads, lines, units = feeder.loads[1:], feeder.lines[1:], feeder.transformers[1:]
+    resistor = Reactor(name="x", bus="671", phases=(1, 2), r_ohm=0.0, x_ohm=0.0)
+    return {
+        "at bus 'nowhere', which nothing connects": replace(feeder, loads=(replace(load, bus="nowhere"), *loads)),
+        f"2 of the loads are called '{load.name}'": replace(feeder, loads=(load, *feeder.loads)),
+        "has model 9": replace(feeder, loads=(replace(load, model=9), *loads)),
+        "is a delta on phases [1]": replace(feeder, loads=(replace(load, phases=(1,)), *loads)),
+        "kv 0.0": replace(feeder, loads=(replace(load, kv=0.0), *loads)),
+        "kvar nan": replace(feeder, loads=(replace(load, kvar=float("nan")), *loads)),
+        "line code 'zz', which is not defined": replace(feeder, lines=(replace(line, line_code="zz"), *lines)),
+        "is 0.0 km long": replace(feeder, lines=(replace(line, length_km=0.0), *lines)),
+        "3 phases and 1 to_phases": replace(feeder, lines=(replace(line, to_phases=(1,)), *lines)),
+        "open_ends ((3, 1),)": replace(feeder, lines=(replace(line, open_ends=((3, 1),)), *lines)),
+        "has 1 winding(s)": replace(feeder, transformers=(replace(transformer, windings=(high,)), *units)),
+        "windings of [1, 3] phases": replace(
+            feeder, transformers=(replace(transformer, windings=(replace(high, phases=(1,)), low)), *units)
+        ),
+        "tap 0.0": replace(feeder, transformers=(replace(transformer, windings=(high, replace(low, tap=0.0))), *units)),
+        "watches bus 'zz.1'": replace(feeder, regulators=(replace(feeder.regulators[0], bus="zz.1"),)),
+        "watches winding 5": replace(feeder, regulators=(replace(feeder.regulators[0], winding=5),)),
+        "has no impedance": replace(feeder, source=replace(feeder.source, r1_ohm=0.0, x1_ohm=0.0)),
+        "neither r_ohm nor x_ohm": replace(feeder, reactors=(resistor,)),
+        "matrices of [1] rows": replace(
+            feeder, reactors=(replace(resistor, r_matrix_ohm=((1.0,),), x_matrix_ohm=((1.0,),)),)
+        ),
+    }
+
+
+def test_feeder_made_by_hand_is_checked_when_it_is_compiled(ieee13: Feeder) -> None:
+    for said, feeder in _breaches(ieee13).items():
+        with pytest.raises(FeederError) as error:
+            compile_feeder(feeder)
+        assert said in str(error.value)
+        assert "1 problem(s)" in str(error.value), said

@@ -163,7 +163,7 @@ def test_inverters_follow_the_voltage_by_themselves() -> None:
     own = state.fleets["pv"]._replace(available_kw=np.repeat(0.8 * rated, NUM_ENVS, axis=1))
     for v_pu, kvar_share, kw_share in ((1.0, 0.0, 0.8), (1.05, -0.22, 0.8), (1.08, -0.44, 0.5), (0.95, 0.22, 0.8)):
         state.fleets["pv"] = own
-        state.v = np.full_like(state.v, v_pu)
+        state.vmag_pu = np.full_like(state.vmag_pu, v_pu)
         after, quantities = pv.act(state, np.repeat(rated, NUM_ENVS, axis=1))
         # Category B: 0 within 0.98..1.02 pu, 44 % at 0.92 and 1.08; volt-watt from 1 at 1.06 to 0 at 1.1 pu.
         np.testing.assert_allclose(after.kvar, np.broadcast_to(kvar_share * kva, after.kvar.shape), atol=1e-9)

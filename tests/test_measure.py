@@ -9,7 +9,14 @@ import pytest
 
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import PowerFlow, branch_powers, generators_kw, node_voltages
+from gridray.physics.measure import (
+    PowerFlow,
+    branch_powers,
+    generators_kw,
+    node_voltages,
+    voltage_magnitudes,
+    voltages_at,
+)
 from gridray.physics.powerflow import solve
 from gridray.tasks.siting import site_inverters
 
@@ -32,7 +39,7 @@ def solved(num_envs: int) -> GridState:
 @pytest.mark.parametrize("num_envs", [1, 16, 37])
 def test_voltages_and_magnitudes_are_those_of_the_solution_in_the_order_of_names(num_envs: int) -> None:
     state = solved(num_envs)
-    v, magnitude = node_voltages(GRID, state)
+    v, magnitude = node_voltages(GRID, state), voltage_magnitudes(GRID, state)
     np.testing.assert_array_equal(v, state.v[GRID.place, 0] + 1j * state.v[GRID.place, 1])
     np.testing.assert_allclose(magnitude, np.abs(v), rtol=1e-14)
     result = PowerFlow(GRID, state)
@@ -54,3 +61,7 @@ def test_an_environment_is_read_the_same_alone_and_among_others() -> None:
     state = solved(37)
     row = type(state)._make(np.ascontiguousarray(array[..., 33:34]) for array in state)
     np.testing.assert_array_equal(generators_kw(GRID, row)[:, 0], generators_kw(GRID, state)[:, 33])
+
+
+def test_no_node_at_all_has_no_voltage() -> None:
+    assert voltages_at(GRID, solved(3), np.empty((0, 2), dtype=np.int64)).shape == (0, 2, 3)

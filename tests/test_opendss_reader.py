@@ -44,6 +44,20 @@ new linespacing.s nconds=4 nphases=3 units=ft x=[-4 -1.5 3 0] h=[28 28 28 24]
 new line.a bus1=sourcebus bus2=b geometry=a length=2 units=mi
 new line.b bus1=b bus2=c spacing=s wires=[c c c c] length=2000 units=ft
 """
+CABLES = """
+new cndata.c k=13 diastrand=.064 gmrstrand=.00208 rstrand=14.87 inslayer=.22 diains=1.06 diacable=1.16
+~ rac=.41 gmrac=.0171 diam=.567 runits=mi radunits=in gmrunits=ft
+new cndata.d k=6 diastrand=.064 rstrand=14.87 epsr=2.5 inslayer=.22 diains=1.06 diacable=1.16
+~ rac=.41 diam=.567 runits=mi radunits=in gmrunits=cm
+new tsdata.t diashield=.88 tapelayer=.005 tapelap=20 inslayer=.22 diains=.82 diacable=1.06
+~ rac=.97 diam=.368 runits=mi radunits=in gmrunits=ft
+new wiredata.w rac=.303 runits=mi gmrac=.0244 gmrunits=ft radunits=in
+new linespacing.s nconds=4 nphases=3 units=ft x=[-.5 0 .5 1] h=[-4 -4 -4 -4]
+new linespacing.u nconds=3 nphases=3 units=ft x=[-.5 0 .5] h=[-4 -4 -4]
+new line.a bus1=sourcebus bus2=b spacing=s cncables=[c c c] wires=[w] length=2 units=mi
+new line.b bus1=b bus2=c spacing=u cncables=[d d d] length=.3 units=km
+new line.c bus1=b bus2=d spacing=u tscables=[t t t] length=900 units=ft
+"""
 LOADS = """
 new load.a bus1=sourcebus kw=100 pf=.9
 new load.b bus1=sourcebus kw=100 kvar=30 pf=-.9
@@ -85,7 +99,7 @@ def _impedance(feeder: Feeder, line: Line) -> Any:
     return (np.array(code.r_ohm_per_km) + 1j * np.array(code.x_ohm_per_km)) * line.length_km
 
 
-@pytest.mark.parametrize("text", [LINES, GEOMETRY])
+@pytest.mark.parametrize("text", [LINES, GEOMETRY, CABLES])
 def test_line_impedances_and_nodes_are_opendss_own(dss: Any, tmp_path: Path, text: str) -> None:
     feeder = _read_both(dss, tmp_path, text)
     assert len(feeder.lines) == dss.ActiveCircuit.Lines.Count

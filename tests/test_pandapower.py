@@ -44,11 +44,7 @@ def largest_difference(
 ) -> float:
     """Solve and return the largest difference of a voltage phasor, pu."""
     grid = gridray.compile_feeder(feeder)
-    generation = {
-        "generator_kw": [g.kw for g in feeder.generators],
-        "generator_kvar": [g.kvar for g in feeder.generators],
-    }
-    result = gridray.solve(grid, tolerance=1e-10, **generation)
+    result = gridray.solve(grid, tolerance=1e-10)
     assert result.converged.all()
     volts = dict(zip(grid.node_names, result.voltage[0], strict=True))
     base = {bus: value * 1e3 / 3.0**0.5 for bus, value in kv.items()}

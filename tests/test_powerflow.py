@@ -14,7 +14,6 @@ from gridray.errors import ConfigError
 from gridray.feeders.components import Load
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import TYPICAL_LOAD, CompiledFeeder, compile_feeder
-from gridray.physics.controls import settle
 from gridray.physics.measure import node_voltages, power_balance
 from gridray.physics.powerflow import solve
 
@@ -40,7 +39,7 @@ def test_frozen_case_agrees_with_reference(reference_dir: Path, feeder: str, cas
     solution = json.loads((reference_dir / f"solutions/{case}_frozen.json").read_text())
     state = solve(grid, taps=_frozen_taps(grid, solution), tolerance=1e-8).state
     assert state.converged.all()
-    v = dict(zip(grid.node_names, node_voltages(grid, state)[0][:, 0] * grid.node_base_v, strict=True))
+    v = dict(zip(grid.node_names, node_voltages(grid, state)[:, 0] * grid.node_base_v, strict=True))
     with (reference_dir / f"solutions/{case}_frozen.nodes.csv").open() as file:
         rows = {row["node"]: row for row in csv.DictReader(file)}
     # The reference model's open switches end at dummy buses; ours has none. Node 610 floats: line to line below.
@@ -63,7 +62,7 @@ def test_floating_winding_agrees_line_to_line(reference_dir: Path) -> None:
     grid = compile_feeder(load_feeder("ieee123"))
     solution = json.loads((reference_dir / "solutions/ieee123_frozen.json").read_text())
     state = solve(grid, taps=_frozen_taps(grid, solution), tolerance=1e-8).state
-    v = dict(zip(grid.node_names, node_voltages(grid, state)[0][:, 0] * grid.node_base_v, strict=True))
+    v = dict(zip(grid.node_names, node_voltages(grid, state)[:, 0] * grid.node_base_v, strict=True))
     with (reference_dir / "solutions/ieee123_frozen.nodes.csv").open() as file:
         expected = {r["node"]: complex(float(r["v_re"]), float(r["v_im"])) for r in csv.DictReader(file)}
     for a, b in (("610.1", "610.2"), ("610.2", "610.3")):
@@ -82,9 +81,9 @@ def test_free_controls_end_at_reference_taps(reference_dir: Path, feeder: str, c
         for control in published.regulators
     )
     grid = compile_feeder(replace(published, regulators=regulators))
-    state = settle(grid, solve(grid, taps=np.ones(len(grid.tap_names))).state)
-    assert state.converged.all()
-    steps = np.rint((state.taps[:, 0] - 1.0) / 0.00625)
+    result = solve(grid, taps=np.ones(len(grid.tap_names)), controls="free")
+    assert result.converged.all()
+    steps = np.rint((result.taps[0] - 1.0) / 0.00625)
     expected = np.rint((_frozen_taps(grid, solution) - 1.0) / 0.00625)
     np.testing.assert_array_equal(steps, expected)
 
@@ -110,7 +109,7 @@ def test_random_loads_pv_taps_and_capacitors_agree_with_reference(reference_dir:
         tolerance=1e-8,
     ).state
     assert state.converged.all()
-    seen = node_voltages(grid, state)[0].T * grid.node_base_v
+    seen = node_voltages(grid, state).T * grid.node_base_v
     is_compared = np.array([not name.startswith("610.") for name in grid.node_names])
     picked = [names["nodes"].index(name) for name in grid.node_names]
     expected = (data["v_re"] + 1j * data["v_im"])[rows][:, picked]
@@ -186,6 +185,8 @@ def test_wrong_shape_and_nan_are_refused_by_name(grid: CompiledFeeder) -> None:
         ({"capacitor_states": [2.5, 1.0]}, "capacitor_states has 2.5"),
         ({"switch_closed": [0.5]}, "switch_closed has 0.5"),
         ({"source_pu": 0.0}, "source_pu has 0"),
+        ({"controls": "off"}, "controls is 'off'"),
+        ({"load_kw": {"reg7": 1.0}}, "names 'reg7'"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"num_threads": 0}, "num_threads is 0"),
@@ -198,3 +199,14 @@ def test_what_no_device_can_do_is_refused(given: dict[str, object], said: str) -
     grid = compile_feeder(load_feeder("ieee13"))
     with pytest.raises(ConfigError, match=said):
         solve(grid, **given)
+
+
+def test_names_are_taken_in_any_case() -> None:
+    feeder = load_feeder("IEEE13")
+    pv = feeder.with_pv(name="Roof", bus="645.2", phases=1, kv=2.4, kw=100.0)
+    grid = compile_feeder(pv)
+    given = {"load_kw": {"675A": 300.0}, "generator_kw": {"ROOF": 50.0}, "taps": {"Reg2": 1.05}}
+    small = {"load_kw": {"675a": 300.0}, "generator_kw": {"Roof": 50.0}, "taps": {"reg2": 1.05}}
+    np.testing.assert_array_equal(solve(grid, **given).voltage, solve(grid, **small).voltage)
+    assert solve(grid, **small).taps[0, grid.tap_names.index("reg2")] == 1.05
+    assert solve(grid, capacitor_states={"CAP1": 0}).capacitor_states[0, grid.capacitor_names.index("cap1")] == 0.0

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gridray.cli.output import print_json, print_table, progress
 from gridray.config import load_config
+from gridray.federated.client import FEDERATED
+from gridray.federated.comparison import compare as compare_methods
 from gridray.federated.config import FederateConfig
 from gridray.federated.federate import FederationResult, federate
 
 if TYPE_CHECKING:
     from gridray.cli.output import Advance
+    from gridray.federated.comparison import Comparison
     from gridray.federated.coordinator import RoundRecord
 
 
@@ -25,6 +28,13 @@ def command(
     ),
     rounds: Annotated[int | None, typer.Option(help="Rounds in all, instead of those in the file.", min=1)] = None,
     *,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare with utility controls, training alone and plain averaging.")
+    ] = False,
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="With --compare: train on all data together too; it must be readable here.")
+    ] = False,
+    days: Annotated[int, typer.Option(help="With --compare: held-out days of each utility.", min=2)] = 24,
     no_ray: Annotated[bool, typer.Option("--no-ray", help="Run all members in this process; equal results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
@@ -32,18 +42,41 @@ def command(
 
     A run that was stopped goes on from its last round when it is started again with the same --out.
 
-    Example: gridray federate examples/federate.yaml --out runs/federate --rounds 20
+    Example: gridray federate examples/federate.yaml --out runs/federate --rounds 20 --compare
     """
     settings = load_config(FederateConfig, config)
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
-    with progress(f"Federating {len(settings.clients)} utilities", settings.rounds) as advance:
-        result = federate(settings, out, lambda record: _advance(advance, record), use_ray=not no_ray)
+    comparison = None
+    # Plain averaging is a second federation.
+    with progress(f"Federating {len(settings.clients)} utilities", settings.rounds * (1 + compare)) as advance:
+        options: dict[str, Any] = {"on_progress": lambda record: _advance(advance, record), "use_ray": not no_ray}
+        if compare:
+            comparison = compare_methods(settings, out, num_days=days, is_pooled=pooled, **options)
+            result = comparison.federation
+        else:
+            result = federate(settings, out, **options)
     if as_json:
-        history = [asdict(record) for record in result.history]
-        print_json({"bundle": result.bundle, "history": history, "evaluation": result.evaluation})
+        report = {"bundle": result.bundle, "history": [asdict(record) for record in result.history]}
+        report["evaluation"] = result.evaluation
+        print_json(report if comparison is None else report | {"comparison": comparison.metrics})
     else:
         _print(result)
+        if comparison is not None:
+            _print_comparison(comparison)
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    """Print the methods' mean returns, and whether sharing helps each utility."""
+    means = comparison.means("returns")
+    clients = [*comparison.metrics, "all"]
+    rows = [[method, *(row.get(client, "-") for client in clients)] for method, row in means.items()]
+    print_table("Mean return on held-out days", ["method", *clients], rows)
+    helped = []
+    for client, (gain, low, high) in comparison.gains(FEDERATED).items():
+        answer = "yes" if low > 0.0 else "no" if high < 0.0 else "not clear"
+        helped.append([client, answer, gain, low, high])
+    print_table("Does sharing help? (return more than alone)", ["utility", "answer", "gain", "low", "high"], helped)
 
 
 def _advance(advance: Advance, record: RoundRecord) -> None:

@@ -11,7 +11,6 @@ import typer
 from gridray.cli.output import print_json, print_table
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import CompiledFeeder, compile_feeder
-from gridray.physics.controls import settle
 from gridray.physics.measure import node_voltages, power_balance
 from gridray.physics.powerflow import solve
 from gridray.physics.state import STATUSES, GridState
@@ -44,9 +43,7 @@ def command(
     """
     grid = compile_feeder(load_feeder(feeder))
     kw, kvar = grid.load_kw * load_scale, grid.load_kvar * load_scale
-    state = solve(grid, load_kw=kw, load_kvar=kvar, tolerance=tolerance).state
-    if controls is Controls.FREE:
-        state = settle(grid, state, tolerance=tolerance)
+    state = solve(grid, load_kw=kw, load_kvar=kvar, controls=controls.value, tolerance=tolerance).state
     result = describe(grid, state)
     if as_json:
         print_json(result)
@@ -58,7 +55,7 @@ def command(
 
 def describe(grid: CompiledFeeder, state: GridState) -> dict[str, Any]:
     """Return the solution of environment 0 as plain values; voltages v_re, v_im in V."""
-    v = node_voltages(grid, state)[0][:, 0]
+    v = node_voltages(grid, state)[:, 0]
     balance = power_balance(grid, state)
     volts = v * grid.node_base_v
     return {

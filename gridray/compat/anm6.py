@@ -26,7 +26,7 @@ from gridray.compat.anm6_data import (
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points
 
@@ -216,7 +216,7 @@ class Anm6Easy:
 
     def _violations(self, grid: GridState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the voltages' depth outside the band and the power above the ratings, sums in pu, [E]."""
-        v = node_voltages(self.grid, grid)[0][self._node]
+        v = node_voltages(self.grid, grid)[self._node]
         magnitude = np.abs(v[1:])
         depth = np.maximum(np.maximum(V_BAND_PU[0] - magnitude, magnitude - V_BAND_PU[1]), 0.0).sum(axis=0)
         near, far = v[BRANCHES.from_bus], v[BRANCHES.to_bus]

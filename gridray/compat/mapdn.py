@@ -13,7 +13,7 @@ from gridray.compat.mapdn_data import GRIDS, STEP_MINUTES, read_grid
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put, take
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points
 
@@ -229,7 +229,7 @@ class Mapdn:
         loads = state.grid.items_kw[:num_loads] + 1j * state.grid.items_kvar[:num_loads]
         state.bus_kva = self._loads_at @ loads - self._pv_at @ (state.pv_kw + 1j * state.pv_kvar)
         state.bus_kva[self._source_bus] -= power_balance(grid, state.grid).source
-        state.v = node_voltages(grid, state.grid)[0][self._node]
+        state.v = node_voltages(grid, state.grid)[self._node]
         barrier = voltage_barrier(np.abs(state.v), self.config.barrier).mean(axis=0)
         state.loss = barrier + self.config.q_weight * np.abs(state.pv_kvar).mean(axis=0) / 1e3
 

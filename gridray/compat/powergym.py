@@ -14,8 +14,8 @@ from gridray.compat.tap_readings import LOWEST_TAP, TAP_STEP, settle_step_by_ste
 from gridray.errors import ConfigError
 from gridray.physics.compiled import compile_feeder
 from gridray.physics.measure import PowerFlow, generators_kw, power_balance
-from gridray.physics.powerflow import solve_state
-from gridray.physics.state import GridState, nominal_state, put, take
+from gridray.physics.solver import solve_state
+from gridray.physics.state import GridState, copy, nominal_state
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult
 
 V_BAND_PU = (0.95, 1.05)
@@ -127,7 +127,7 @@ class PowerGym:
         first = self._resets
         state.day[rows] = days
         state.t[rows] = 0
-        put(state.grid, rows, take(first.grid, days))
+        copy(first.grid, days, state.grid, rows)
         state.kwh[:, rows] = first.kwh[:, days]
         state.tap_level[:, rows] = first.tap_level[:, days]
         state.tap_ratios[:, rows] = first.tap_ratios[:, days]

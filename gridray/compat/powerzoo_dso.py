@@ -14,8 +14,8 @@ from gridray.compat.tables import make_table
 from gridray.errors import ConfigError
 from gridray.feeders.pandapower import from_pandapower
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import PowerFlow, node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import PowerFlow, power_balance, voltage_magnitudes
+from gridray.physics.solver import solve_state
 from gridray.physics.state import GridState, nominal_state, put
 from gridray.profiles.generate import ProfileConfig, generate_profiles
 from gridray.tasks.base import ActionChannel, ObservationChannel, StepResult, set_points
@@ -154,7 +154,7 @@ class PowerZooDso:
         self._solve(state)
         state.t += 1
         losses_mw = power_balance(self.grid, state.grid).losses.real / 1e3
-        magnitude = node_voltages(self.grid, state.grid)[1][self._node]
+        magnitude = voltage_magnitudes(self.grid, state.grid)[self._node]
         depth = np.maximum(np.maximum(V_BAND_PU[0] - magnitude, magnitude - V_BAND_PU[1]), 0.0)
         unserved = HOURS * state.flow_mw[0].sum(axis=0)
         unserved = unserved + HOURS * state.queue_mw.sum(axis=(0, 1)) * (state.t == NUM_STEPS)
@@ -174,7 +174,7 @@ class PowerZooDso:
             ((state.tail - state.head) / HORIZON, state.queue_mw.sum(axis=1) / (HORIZON * self._most_mw))
         )
         rows = [
-            node_voltages(self.grid, state.grid)[1][self._node],
+            voltage_magnitudes(self.grid, state.grid)[self._node],
             np.stack([loads_mw[self._segment == n].sum(axis=0) for n in range(len(FIRST_BUSES))]),
             (state.flow_mw / self._most_mw).reshape(-1, len(angle)),
             np.minimum(waiting, 1.0).reshape(-1, len(angle)),

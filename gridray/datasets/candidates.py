@@ -9,8 +9,8 @@ import numpy as np
 
 from gridray.datasets.replay import TOLERANCE, measured_state
 from gridray.physics.compiled import compile_feeder
-from gridray.physics.measure import node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import power_balance, voltage_magnitudes
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Candidates:
         state.taps[:] = np.tile(self._state.taps, len(labels))
         state.capacitor_states[:] = np.tile(self._state.capacitor_states, len(labels))
         solved = solve_state(grid, state, tolerance=TOLERANCE)
-        magnitude = node_voltages(grid, solved)[1].reshape(grid.num_nodes, len(labels), self.num_moments)
+        magnitude = voltage_magnitudes(grid, solved).reshape(grid.num_nodes, len(labels), self.num_moments)
         source = power_balance(grid, solved).source.reshape(len(labels), self.num_moments)
         return Answer(magnitude.swapaxes(0, 1), source)
 

@@ -209,7 +209,7 @@ def _scores(
         return [], values["reward"][:-1], logged, "logged"
     state = twin_state(task, {name: np.nan_to_num(row) for name, row in values.items()})
     is_whole = _is_whole(task, values) & state.grid.converged
-    model = np.where(is_whole, np.abs(state.v), np.nan)
+    model = np.where(is_whole, state.vmag_pu, np.nan)
     errors = voltage_errors(task.grid, model[:, is_whole], {name: row[is_whole] for name, row in seen.items()})
     if "reward" in values:
         return errors, values["reward"][:-1], logged, "logged"

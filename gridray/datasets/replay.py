@@ -8,8 +8,8 @@ import numpy as np
 
 from gridray.errors import DatasetError
 from gridray.physics.controls import TAP_STEP
-from gridray.physics.measure import node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import power_balance, voltage_magnitudes
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 from gridray.tasks.constraints import voltage_depths
 from gridray.tasks.twin import Interval, TwinState
@@ -107,8 +107,7 @@ def twin_state(task: Task, values: Values) -> TwinState:
     grid = replayed_state(task.feeder, task.grid, values)
     state: TwinState = task.new_state(len(grid.source_pu))
     state.grid = grid
-    state.v, state.vmag_pu = node_voltages(task.grid, grid)
-    state.interval_v = state.vmag_pu
+    state.vmag_pu = state.interval_v = voltage_magnitudes(task.grid, grid)
     return state
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gridray.physics.columns import put_columns, take_columns
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -17,13 +19,13 @@ Parameters = TypeVar("Parameters", bound=NamedTuple)
 
 def take_rows(state: State, rows: NDArray[np.int64]) -> State:
     """Return a copy of these environments."""
-    return type(state)._make(np.ascontiguousarray(array[..., rows]) for array in state)
+    return type(state)._make(take_columns(array, rows) for array in state)
 
 
 def put_rows(state: State, rows: NDArray[np.int64], part: State) -> None:
     """Overwrite these environments in place with those of `part`."""
     for name in state._fields:
-        getattr(state, name)[..., rows] = getattr(part, name)
+        put_columns(getattr(state, name), rows, getattr(part, name))
 
 
 def take_parameters(parameters: Parameters, rows: NDArray[np.int64]) -> Parameters:

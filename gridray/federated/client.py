@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from gridray.algorithms.batches import load_columns
 from gridray.algorithms.bundle import save_bundle
 from gridray.algorithms.gradient import GradientLearner
-from gridray.algorithms.registry import needs_task
+from gridray.algorithms.registry import needs_task, task_learner
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.partial import SHARDS
 from gridray.errors import ConfigError, FederationError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
+from gridray.federated.local.baselines import JUDGED_BY, judged, own_policies
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
@@ -34,13 +35,15 @@ from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport,
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gridray.federated.privacy.dp_sgd import DpSgdConfig
     from gridray.federated.signing import Signed
+    from gridray.policies.base import Policy
     from gridray.tasks.base import Task
 
 MEAN = f"{NORMALISER}.observation_mean"
-JUDGED_BY = ("returns", "violation_share", "losses_kwh")
-"""Indicators that an evaluation sends, means over days."""
+FEDERATED = "federated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +213,34 @@ class UtilityClient:
         return EvaluationReport(
             client=self._spec.name, round=broadcast.round, num_days=len(days), metrics=self._agreed(means)
         )
+
+    def compare(
+        self, broadcast: Broadcast, rivals: dict[str, dict[str, NDArray[Any]]], num_days: int
+    ) -> EvaluationReport:
+        """Judge what this client would act with, policies of other weights, and what it can have on its own.
+
+        Training alone takes as many updates as the rounds before the broadcast's did here.
+
+        Args:
+            broadcast: the weights after the last round.
+            rivals: name -> global weights that were made by other means.
+            num_days: held-out days.
+        """
+        spec = self._spec
+        self._restore(broadcast.round)
+        self._training.take(broadcast)
+        policies: dict[str, Policy] = {FEDERATED: self._training.learner().policy()}
+        for name, weights in rivals.items():
+            learner = task_learner(spec.algorithm, self._task("train"), config=spec.learner, seed=spec.seed)
+            learner.set_weights(learner.get_weights() | weights)
+            policies[name] = learner.policy()
+        task = self._task("held_out")
+        size = (broadcast.round * self._training.num_updates, spec.batch_size)
+        policies |= own_policies(
+            self._dataset, task, algorithm=spec.algorithm, learner=spec.learner, size=size, seed=spec.seed
+        )
+        found = judged(policies, task, num_days, seed=spec.seed)
+        return EvaluationReport(client=spec.name, round=broadcast.round, num_days=num_days, metrics=self._agreed(found))
 
     def save_policy(self, broadcast: Broadcast) -> Path:
         """Write this client's own policy, global weights and what it kept, into its folder; it is not sent."""

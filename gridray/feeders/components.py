@@ -46,7 +46,8 @@ class LineCode:
 class Line:
     """Line, cable or switch; `phases` in the order of the line code's matrices, `to_phases` those at the far end.
 
-    rating_a: current that each conductor may carry for long, None if not known.
+    is_open takes all of its conductors out. open_ends: single conductors that are open, each as (end, conductor), both
+    counted from 1. rating_a: current that each conductor may carry for long, None if not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Line:
     to_phases: tuple[int, ...] | None = None
     is_switch: bool = False
     is_open: bool = False
+    open_ends: tuple[tuple[int, int], ...] = ()
     rating_a: float | None = None
 
 
@@ -88,10 +90,11 @@ class Winding:
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """Transformer of two or three windings; a regulator is one with a RegulatorControl.
+    """Transformer of two or more windings; a regulator is one with a RegulatorControl.
 
-    Percentages are on winding 1's kva; xht and xlt are read when there are three windings. In a delta-wye unit the
-    high side leads by 30 degrees (ANSI), or lags if high_side_lags.
+    Percentages are on winding 1's kva; xht and xlt are read when there are three windings, x_percent when there are
+    more: every pair's, 1-2, 1-3 and so on, then 2-3. In a delta-wye unit the high side leads by 30 degrees (ANSI), or
+    lags if high_side_lags.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Transformer:
     xhl_percent: float
     xht_percent: float = 0.0
     xlt_percent: float = 0.0
+    x_percent: tuple[float, ...] = ()
     no_load_loss_percent: float = 0.0
     magnetizing_percent: float = 0.0
     antifloat_ppm: float = 1.0
@@ -175,8 +179,9 @@ class CapacitorControl:
 class Reactor:
     """Series reactor between two buses, or shunt reactor to ground or between phases.
 
-    r_ohm and x_ohm are one phase's, in series; parallel_r_ohm lies across. to_bus None: to ground (wye, with
-    to_phases None) or between the phases (delta).
+    r_ohm and x_ohm are one phase's, in series; parallel_r_ohm lies across. Where phases are coupled or differ, the
+    matrices say it instead, rows and columns in the order of the phases. to_bus None: to ground (wye, with to_phases
+    None) or between the phases (delta).
     """
 
     name: str
@@ -185,6 +190,8 @@ class Reactor:
     r_ohm: float
     x_ohm: float
     parallel_r_ohm: float | None = None
+    r_matrix_ohm: Matrix = ()
+    x_matrix_ohm: Matrix = ()
     connection: Connection = "wye"
     to_bus: str | None = None
     to_phases: tuple[int, ...] | None = None
@@ -225,8 +232,9 @@ class Load:
 class Generator:
     """Generator, PV or battery: balanced over its phases, injecting power at its set-point within its kVA rating.
 
-    kw is its rated power, kvar its reactive power at rest; kwh a battery's energy. Outside vmin_pu..vmax_pu it is
-    the impedance that draws the same at the limit (OpenDSS's generator model 1; 2 is constant impedance).
+    kw is its rated power, kvar its reactive power; kwh a battery's energy, dispatch_kw what it gives where nothing
+    else is asked of it (below 0: charging, or its losses at rest). Outside vmin_pu..vmax_pu it is the impedance that
+    draws the same at the limit (OpenDSS's generator model 1; 2 is constant impedance).
     """
 
     name: str
@@ -238,6 +246,7 @@ class Generator:
     kw: float
     kvar: float = 0.0
     kwh: float = 0.0
+    dispatch_kw: float = 0.0
     connection: Connection = "wye"
     model: int = 1
     neutral: int = 0

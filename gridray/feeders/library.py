@@ -61,7 +61,7 @@ def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Fe
         raise FeederError(f"'{name_or_path}' takes no commands: give the path of an OpenDSS script (.dss)")
     if str(name_or_path).lower().endswith(".json"):
         return load_pandapower(_existing(name_or_path))
-    if (synthetic := parse_synthetic_name(str(name_or_path))) is not None:
+    if (synthetic := parse_synthetic_name(str(name_or_path).lower())) is not None:
         return synthetic
     text, where = _read(name_or_path)
     try:
@@ -98,7 +98,8 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:
     name = str(name_or_path)
-    if name in feeder_names():
+    if name.lower() in feeder_names():
+        name = name.lower()
         return (resources.files("gridray.feeders") / "data" / f"{name}.yaml").read_text("utf-8"), f"Feeder '{name}'"
     path = _existing(name)
     if path.stat().st_size > MAX_FILE_BYTES:

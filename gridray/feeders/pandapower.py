@@ -232,6 +232,8 @@ def _generators(net: Net) -> Iterator[Generator]:
             kind: Kinds = "battery" if table == "storage" else "pv" if row.text("type").upper() == "PV" else "generator"
             rating = row.number("sn_mva", 0.0) * 1e3
             generator = _generator(kind, row.name, row.bus(), PHASES, kva, rating)
+            if kind == "battery":
+                generator = replace(generator, kw=abs(generator.kw), dispatch_kw=generator.kw)
             yield replace(generator, kwh=row.number("max_e_mwh", 0.0) * 1e3)
 
 

@@ -15,13 +15,23 @@ from gridray.feeders.components import Load
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gridray.feeders.components import Generator
+    from gridray.feeders.components import Generator, Winding
     from gridray.feeders.feeder import Feeder
 
 LOAD_MODELS = (1, 2, 3, 4, 5, 6, 7, 8)
 KV_TOLERANCE = 0.15
 SQRT3 = 3.0**0.5
-ELEMENT_KINDS = ("lines", "transformers", "regulators", "capacitors", "loads", "generators")
+ELEMENT_KINDS = (
+    "line_codes",
+    "lines",
+    "transformers",
+    "regulators",
+    "capacitors",
+    "capacitor_controls",
+    "reactors",
+    "loads",
+    "generators",
+)
 
 
 def validate(feeder: Feeder) -> None:
@@ -37,15 +47,17 @@ def validate(feeder: Feeder) -> None:
     _report(feeder, problems)
 
 
-def validate_read(feeder: Feeder) -> None:
-    """Check what must hold of any model read from elsewhere: names, line codes, and what controls point at.
+def check_solvable(feeder: Feeder) -> None:
+    """Check what must hold of any feeder that is to be solved: names, references, sizes, possible numbers.
 
     Utilities' models have islands, further node numbers, voltages off their base and two-phase deltas; they pass.
 
     Raises:
         FeederError: the message lists every problem with the element, the value, the rule and the remedy.
     """
-    _report(feeder, [*_names(feeder), *_codes(feeder), *_regulators(feeder)])
+    problems = [*_names(feeder), *_numbers(feeder), *_codes(feeder), *_line_shapes(feeder)]
+    problems += [*_windings(feeder), *_regulators(feeder), *_items(feeder), *_models(feeder)]
+    _report(feeder, problems)
 
 
 def check_addition(added: Load | Generator, others: Sequence[Load | Generator]) -> None:
@@ -74,9 +86,10 @@ def _report(feeder: Feeder, problems: list[str]) -> None:
 
 def _names(feeder: Feeder) -> Iterator[str]:
     for kind in ELEMENT_KINDS:
+        what = kind.replace("_", " ")
         for name, count in Counter(item.name for item in getattr(feeder, kind)).items():
             if count > 1:
-                yield f"{count} of the {kind} are called '{name}': give each a name of its own."
+                yield f"{count} of the {what} are called '{name}': give each a name of its own."
     if not feeder.base_kv:
         yield "base_kv is empty: list the line-to-line voltage bases in kV."
 
@@ -151,18 +164,119 @@ def _transformers(feeder: Feeder) -> Iterator[str]:
 
 
 def _regulators(feeder: Feeder) -> Iterator[str]:
-    names = {transformer.name for transformer in feeder.transformers}
+    windings = {transformer.name: len(transformer.windings) for transformer in feeder.transformers}
+    buses = connected_buses(feeder)
     for transformer, count in Counter(control.transformer for control in feeder.regulators).items():
         if count > 1:
             yield f"{count} regulators control transformer '{transformer}': leave one."
     for control in feeder.regulators:
-        if control.transformer not in names:
+        if control.transformer not in windings:
             yield (
                 f"Regulator '{control.name}' controls transformer '{control.transformer}', which is not defined: "
                 "name another."
             )
+        elif not 1 <= control.winding <= windings[control.transformer]:
+            yield (
+                f"Regulator '{control.name}' watches winding {control.winding} of transformer '{control.transformer}', "
+                f"which has {windings[control.transformer]}: correct it."
+            )
+        if control.bus is not None and control.bus.partition(".")[0] not in buses:
+            yield f"Regulator '{control.name}' watches bus '{control.bus}', which nothing connects: correct it."
         if control.max_tap_change < 1:
             yield f"Regulator '{control.name}' has max_tap_change {control.max_tap_change}: give at least 1."
+
+
+def _numbers(feeder: Feeder) -> Iterator[str]:
+    source = feeder.source
+    if not (feeder.frequency_hz > 0.0 and math.isfinite(feeder.frequency_hz)):
+        yield f"The frequency is {feeder.frequency_hz} Hz: give 50 or 60."
+    for name in ("kv", "pu"):
+        if not 0.0 < getattr(source, name) < math.inf:
+            yield f"The source has {name} {getattr(source, name)}: give a number above 0."
+    zeros = (source.r0_ohm, source.x0_ohm) if len(source.phases) > 1 else (1.0,)
+    if not any((source.r1_ohm, source.x1_ohm)) or not any(zeros):
+        yield f"The source at bus '{source.bus}' has no impedance: give r1_ohm, x1_ohm, r0_ohm and x0_ohm not all 0."
+
+
+def _line_shapes(feeder: Feeder) -> Iterator[str]:
+    sizes = {code.name: len(code.r_ohm_per_km) for code in feeder.line_codes}
+    for line in feeder.lines:
+        what, n = f"Line '{line.name}'", len(line.phases)
+        if not 0.0 < line.length_km < math.inf:
+            yield f"{what} is {line.length_km} km long: give a length above 0."
+        if line.line_code not in sizes:
+            yield f"{what} has line code '{line.line_code}', which is not defined: add it or name another."
+        elif sizes[line.line_code] != n:
+            yield (
+                f"{what} has {n} phases but its line code '{line.line_code}' {sizes[line.line_code]}: "
+                "give it a code of as many."
+            )
+        if line.to_phases is not None and len(line.to_phases) != n:
+            yield f"{what} has {n} phases and {len(line.to_phases)} to_phases: give as many."
+        if any(end not in {1, 2} or not 1 <= conductor <= n for end, conductor in line.open_ends):
+            yield f"{what} has open_ends {line.open_ends}: give (end 1 or 2, conductor 1 to {n})."
+
+
+def _windings(feeder: Feeder) -> Iterator[str]:
+    for transformer in feeder.transformers:
+        what, windings = f"Transformer '{transformer.name}'", transformer.windings
+        if len(windings) < 2:
+            yield f"{what} has {len(windings)} winding(s): give two or more."
+            continue
+        if len({_num_coils(winding) for winding in windings}) > 1:
+            yield f"{what} has windings of {[len(w.phases) for w in windings]} phases: give all as many."
+        for number, winding in enumerate(windings, 1):
+            if not (0.0 < winding.kv < math.inf and 0.0 < winding.kva < math.inf and winding.tap > 0.0):
+                yield (
+                    f"Winding {number} of transformer '{transformer.name}' has kv {winding.kv}, kva {winding.kva} and "
+                    f"tap {winding.tap}: give numbers above 0."
+                )
+        if transformer.xhl_percent == 0.0 and windings[0].r_percent + windings[1].r_percent == 0.0:
+            yield f"{what} has no impedance between its windings: give xhl_percent or r_percent."
+
+
+def _num_coils(winding: Winding) -> int:
+    return 1 if winding.connection == "delta" and len(winding.phases) == 2 else len(winding.phases)
+
+
+def _items(feeder: Feeder) -> Iterator[str]:
+    buses = connected_buses(feeder)
+    for kind in ("loads", "generators", "capacitors"):
+        for item in getattr(feeder, kind):
+            what = f"{kind[:-1].capitalize()} '{item.name}'"
+            if item.bus not in buses:
+                yield f"{what} is at bus '{item.bus}', which nothing connects: correct the bus or connect it."
+            if not item.phases or (item.connection == "delta" and len(item.phases) < 2):
+                yield f"{what} is a {item.connection} on phases {list(item.phases)}: give one, of a delta two or three."
+            if item.connection not in {"wye", "delta"}:
+                yield f"{what} has connection '{item.connection}': give wye or delta."
+            if not 0.0 < item.kv < math.inf or not math.isfinite(item.kvar + getattr(item, "kw", 0.0)):
+                yield f"{what} has kv {item.kv}, kvar {item.kvar}: give finite numbers, kv above 0."
+
+
+def _models(feeder: Feeder) -> Iterator[str]:
+    for load in feeder.loads:
+        if load.model not in LOAD_MODELS or (load.model == 8 and len(load.zipv) != 7):
+            yield f"Load '{load.name}' has model {load.model}: give 1 to 8, and for 8 the seven numbers of zipv."
+    for generator in feeder.generators:
+        if generator.model not in {1, 2}:
+            yield f"Generator '{generator.name}' has model {generator.model}: give 1 or 2."
+    for reactor in feeder.reactors:
+        sizes = {len(reactor.r_matrix_ohm), len(reactor.x_matrix_ohm)}
+        if sizes == {0}:
+            if reactor.r_ohm == 0.0 and reactor.x_ohm == 0.0:
+                yield f"Reactor '{reactor.name}' has neither r_ohm nor x_ohm: give one."
+        elif sizes != {len(reactor.phases)}:
+            yield f"Reactor '{reactor.name}' has matrices of {sorted(sizes)} rows: give one a phase."
+
+
+def connected_buses(feeder: Feeder) -> set[str]:
+    """Return the buses that the source, a line, a transformer or a reactor reaches."""
+    buses = {feeder.source.bus}
+    buses.update(bus for line in feeder.lines for bus in (line.from_bus, line.to_bus))
+    buses.update(winding.bus for transformer in feeder.transformers for winding in transformer.windings)
+    buses.update(bus for reactor in feeder.reactors for bus in (reactor.bus, reactor.to_bus) if bus is not None)
+    return buses
 
 
 def _shunts(feeder: Feeder) -> Iterator[str]:

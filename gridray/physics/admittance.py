@@ -72,18 +72,34 @@ def _element(name: str, nodes: Sequence[Node], y: NDArray[Any], control: str | N
 
 
 def _lines(feeder: Feeder) -> Iterator[Primitive]:
-    """Pi sections: series impedance between the ends, half the charging at each."""
+    """Pi sections: series impedance between the ends, half the charging at each.
+
+    An open conductor is eliminated at its end, where no current flows; the others keep its coupling. A line that is
+    open at all conductors of one end alone still charges.
+    """
     omega = 2.0 * np.pi * feeder.frequency_hz
     codes = {code.name: _per_km(code, omega) for code in feeder.line_codes}
     for line in feeder.lines:
-        if line.is_open and not line.is_switch:
+        if line.is_open and not line.is_switch and not line.open_ends:
             continue
         series, shunt = codes[line.line_code]
         through, own = series / line.length_km, series / line.length_km + shunt * line.length_km
         y = np.block([[own, -through], [-through, own]])
+        if line.open_ends:
+            y = _opened(y, [(end - 1) * len(series) + conductor - 1 for end, conductor in line.open_ends])
         far = line.phases if line.to_phases is None else line.to_phases
         nodes = [(line.from_bus, phase) for phase in line.phases] + [(line.to_bus, phase) for phase in far]
         yield _element(f"line.{line.name}", nodes, y, f"line.{line.name}" if line.is_switch else None)
+
+
+def _opened(y: NDArray[np.complex128], rows: list[int]) -> NDArray[np.complex128]:
+    """Eliminate rows that draw no current; what is left of them is zero."""
+    kept = [row for row in range(len(y)) if row not in rows]
+    result = np.zeros_like(y)
+    # Without charging, a conductor that is open at both ends floats: any of its voltages will do.
+    coupling = y[np.ix_(kept, rows)] @ np.linalg.pinv(y[np.ix_(rows, rows)]) @ y[np.ix_(rows, kept)]
+    result[np.ix_(kept, kept)] = y[np.ix_(kept, kept)] - coupling
+    return result
 
 
 def _per_km(code: LineCode, omega: float) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
@@ -146,12 +162,14 @@ def _short_circuit(transformer: Transformer) -> NDArray[np.complex128]:
 
     From the impedances between pairs of windings (Dommel, EMTP Theory Book, section 6.2; Transformer.pas).
     """
-    r = [winding.r_percent for winding in transformer.windings]
-    x = [transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent]
+    r = np.array([winding.r_percent for winding in transformer.windings])
     n = len(r)
-    z: NDArray[Any] = np.diag(np.array([complex(r[0] + r[w], x[w - 1]) for w in range(1, n)])) / 100.0
-    if n == 3:
-        z[0, 1] = z[1, 0] = (z[0, 0] + z[1, 1] - complex(r[1] + r[2], x[2]) / 100.0) / 2.0
+    first, second = np.triu_indices(n, 1)
+    own = (transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent)[: len(first)]
+    pairs: NDArray[np.complex128] = np.zeros((n, n), dtype=np.complex128)
+    pairs[first, second] = r[first] + r[second] + 1j * np.array(transformer.x_percent or own)
+    pairs += pairs.T
+    z: NDArray[Any] = (pairs[0, 1:, None] + pairs[0, None, 1:] - pairs[1:, 1:]) / 200.0
     to_pairs: NDArray[Any] = np.hstack((-np.ones((n - 1, 1)), np.eye(n - 1)))
     admittance: NDArray[np.complex128] = to_pairs.T @ np.linalg.inv(z) @ to_pairs
     return admittance
@@ -186,17 +204,21 @@ def coil_ends(transformer: Transformer, number: int) -> list[tuple[Node, Node]]:
 
 
 def _reactor(reactor: Reactor) -> Primitive:
-    """Series or shunt reactor: r + jx with a resistance across, alike in every phase."""
+    """Series or shunt reactor: r + jx with a resistance across, alike in every phase, or its matrices."""
     n = len(reactor.phases)
-    y = 1.0 / complex(reactor.r_ohm, reactor.x_ohm)
-    if reactor.parallel_r_ohm is not None:
-        y += 1.0 / reactor.parallel_r_ohm
     nodes = [(reactor.bus, phase) for phase in reactor.phases]
-    if reactor.to_bus is None and reactor.connection == "delta":
-        return _element(f"reactor.{reactor.name}", nodes, y * _between_phases(n))
+    if reactor.r_matrix_ohm:
+        z: NDArray[Any] = np.array(reactor.r_matrix_ohm) + 1j * np.array(reactor.x_matrix_ohm)
+        y = np.linalg.inv(z)
+    else:
+        own = 1.0 / complex(reactor.r_ohm, reactor.x_ohm)
+        own += 0.0 if reactor.parallel_r_ohm is None else 1.0 / reactor.parallel_r_ohm
+        if reactor.to_bus is None and reactor.connection == "delta":
+            return _element(f"reactor.{reactor.name}", nodes, own * _between_phases(n))
+        y = own * np.eye(n)
     far = reactor.phases if reactor.to_phases is None else reactor.to_phases
     nodes += [(reactor.to_bus or reactor.bus, phase if reactor.to_bus is not None else 0) for phase in far]
-    return _element(f"reactor.{reactor.name}", nodes, y * np.kron([[1, -1], [-1, 1]], np.eye(n)))
+    return _element(f"reactor.{reactor.name}", nodes, np.kron([[1, -1], [-1, 1]], y))
 
 
 def _capacitor(capacitor: Capacitor) -> Primitive:

@@ -59,7 +59,7 @@ def base_voltages(feeder: Feeder, primitives: tuple[Primitive, ...], index: dict
     All switches are taken as closed, so that a dead part has a base too.
     """
     n = len(index)
-    rows, columns, values = _entries(primitives, index)
+    rows, columns, values = entries(primitives, index)
     y = sparse.csc_matrix((values[0] + values[1] + values[2], (rows, columns)), shape=(n, n))
     diagonal = np.abs(y.diagonal())
     y += sparse.diags(np.where(diagonal > 0.0, FLOATING_SHUNT * diagonal, 1.0))
@@ -84,6 +84,20 @@ def _nearest(bases: NDArray[np.float64], voltages: list[float]) -> float:
     return float(bases[np.argmin(np.abs(bases - typical))])
 
 
+def entries(
+    primitives: tuple[Primitive, ...], index: dict[Node, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
+    """Return row, column [M] and coefficients of u**0, u**1, u**2 [3, M] of all primitives' entries, S."""
+    rows, columns = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    values = [np.empty((3, 0), dtype=np.complex128)]
+    for primitive in primitives:
+        own = np.array([index[node] for node in primitive.nodes], dtype=np.int64)
+        rows.append(np.repeat(own, len(own)))
+        columns.append(np.tile(own, len(own)))
+        values.append(primitive.y_siemens.reshape(3, -1))
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values, axis=1)
+
+
 def stored_admittances(
     primitives: tuple[Primitive, ...],
     index: dict[Node, int],
@@ -91,7 +105,7 @@ def stored_admittances(
     control_index: dict[str, int],
 ) -> StoredAdmittances:
     """Sum the primitives into one list of entries; capacitors are branches and not among them."""
-    rows, columns, values = _entries(primitives, index)
+    rows, columns, values = entries(primitives, index)
     values = values * (base_v[rows] * base_v[columns] / BASE_VA)
     control = np.concatenate(
         [np.full(len(p.nodes) ** 2, control_index.get(p.control or "", -1)) for p in primitives]
@@ -108,16 +122,3 @@ def stored_admittances(
     return StoredAdmittances(
         keys // len(index), keys % len(index), constant, term_entry, term_control, term_exponent, term
     )
-
-
-def _entries(
-    primitives: tuple[Primitive, ...], index: dict[Node, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
-    """Return row, column [M] and coefficients of u**0, u**1, u**2 [3, M] of all primitives' entries, S."""
-    rows, columns, values = [], [], []
-    for primitive in primitives:
-        own = np.array([index[node] for node in primitive.nodes], dtype=np.int64)
-        rows.append(np.repeat(own, len(own)))
-        columns.append(np.tile(own, len(own)))
-        values.append(primitive.y_siemens.reshape(3, -1))
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values, axis=1)

@@ -79,13 +79,16 @@ def _ends(item: Load | Generator | Capacitor) -> tuple[list[tuple[int, int]], fl
 
 def _curve(item: Load | Generator | Capacitor) -> tuple[float, ...]:
     """Return a curve's columns after the first."""
+    is_generator = not isinstance(item, Load | Capacitor)
+    # OpenDSS counts the impedance of a generator between two phases as one of three.
+    size = 1.0 / 3.0 if is_generator and item.connection == "delta" and len(item.phases) == 2 else 1.0
     if isinstance(item, Capacitor) or item.model == 2:
-        p = (*POLYNOMIALS[2][0], 0.0, 0.0, 1.0, 1.0)
+        p = (size, 0.0, 0.0, 0.0, 0.0, size, size)
         return (-1.0, -1.0, -1.0, np.inf, *p, *p)
     if isinstance(item, Load):
         return _load_curve(item)
     # A generator outside its limits is the impedance that matches there.
-    y = (*POLYNOMIALS[1][0], 0.0, 0.0, item.vmin_pu**-2, item.vmax_pu**-2)
+    y = (*POLYNOMIALS[1][0], 0.0, 0.0, size * item.vmin_pu**-2, size * item.vmax_pu**-2)
     return (-1.0, -1.0, item.vmin_pu, item.vmax_pu, *y, *y)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gridray.feeders.validate import check_solvable
 from gridray.physics.admittance import primitive_admittances, source_phasors
-from gridray.physics.assembly import BASE_VA, base_voltages, list_nodes, stored_admittances
+from gridray.physics.assembly import BASE_VA, base_voltages, entries, list_nodes, stored_admittances
 from gridray.physics.branches import load_branches
 from gridray.physics.capacitor_controls import CapacitorSensing, capacitor_sensing
 from gridray.physics.islands import Connectivity, connectivity, is_part_dead, reached
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.feeders.feeder import Feeder
+    from gridray.physics.admittance import Node, Primitive
     from gridray.physics.assembly import StoredAdmittances
     from gridray.physics.branches import Branches
 
@@ -40,6 +42,8 @@ class CompiledFeeder(NamedTuple):
     anything is cut off; both with the switches as they are.
     source_node: int64 [S], source nodes; source_y: complex128 [S, S], its admittance, pu;
     source_e: complex128 [S], its inner voltage, pu.
+    shunt_row, shunt_column: int64 [R], elimination order, and shunt_y: complex128 [R], pu: admittances of the shunt
+    reactors, whose power is no loss.
     no_load_v, nominal_v: float64 [N, 2], voltages without loads and with all at nominal, elimination order, pu.
     Loads, generators and capacitors: nominal power in kW, kvar, in the order of their names; generator_kva ratings.
     """
@@ -72,6 +76,9 @@ class CompiledFeeder(NamedTuple):
     source_node: NDArray[np.int64]
     source_y: NDArray[np.complex128]
     source_e: NDArray[np.complex128]
+    shunt_row: NDArray[np.int64]
+    shunt_column: NDArray[np.int64]
+    shunt_y: NDArray[np.complex128]
     no_load_v: NDArray[np.float64]
     nominal_v: NDArray[np.float64]
 
@@ -82,7 +89,13 @@ class CompiledFeeder(NamedTuple):
 
 
 def compile_feeder(feeder: Feeder) -> CompiledFeeder:
-    """Return the feeder's arrays; it must be valid (`gridray.feeders.validate`)."""
+    """Return the feeder's arrays.
+
+    Raises:
+        FeederError: the feeder, made by hand, names what it lacks or has sizes or numbers that no circuit has; the
+            message lists it all.
+    """
+    check_solvable(feeder)
     primitives = primitive_admittances(feeder)
     nodes = list_nodes(feeder, primitives)
     index = {node: i for i, node in enumerate(nodes)}
@@ -100,6 +113,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     source_node = np.array([index[node] for node in primitives[0].nodes])
     source_y = primitives[0].at() * np.outer(base_v[source_node], base_v[source_node]) / BASE_VA
     source_e = source_phasors(feeder.source) / base_v[source_node]
+    shunt_row, shunt_column, shunt_y = _shunts(feeder, primitives, index, base_v)
     injected = np.zeros(len(nodes), dtype=np.complex128)
     injected[place[source_node]] = source_y @ source_e
     network = _read_only(_network(pattern, place, stored, injected, branches))
@@ -114,13 +128,12 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     controls = np.concatenate((1.0 / tap_values, closed))[:, None]
     no_load_v = _settled(network, [np.zeros_like(a) for a in items], controls, alive, None)
     nominal_v = _settled(network, items, controls, alive, no_load_v)
-    num_loads, num_capacitors = len(feeder.loads), len(feeder.capacitors)
+    num_loads, generators = len(feeder.loads), slice(len(feeder.loads), len(kw) - len(states))
     switch_values = np.concatenate((np.full(len(taps), np.nan), closed))
     typical = [np.concatenate((array[:num_loads] * TYPICAL_LOAD, array[num_loads:])) for array in items]
     typical_v = _settled(network, typical, controls, alive, nominal_v)
     p, q = (array[:, 0] for array in typical)
     chord = linearisation(network, pattern, p, q, switch_values, alive[:, 0], typical_v)
-    generators = slice(num_loads, len(kw) - num_capacitors)
     return _read_only(
         CompiledFeeder(
             name=feeder.name,
@@ -135,7 +148,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             tap_names=tuple(t.name for t in taps),
             nominal_taps=tap_values,
             capacitor_names=tuple(c.name for c in feeder.capacitors),
-            capacitor_kvar=-kvar[len(kw) - num_capacitors :],
+            capacitor_kvar=-kvar[len(kw) - len(states) :],
             nominal_capacitor_states=states,
             switch_names=tuple(line.name for line in switches),
             nominal_switch_closed=closed,
@@ -151,6 +164,9 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
             source_node=source_node,
             source_y=source_y,
             source_e=source_e,
+            shunt_row=place[shunt_row],
+            shunt_column=place[shunt_column],
+            shunt_y=shunt_y,
             no_load_v=no_load_v,
             nominal_v=nominal_v,
         )
@@ -158,12 +174,21 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
 
 
 def _nominal_powers(feeder: Feeder) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return kW and kvar drawn by loads, generators (batteries at rest) and closed capacitors."""
-    at_rest = [(0.0, 0.0) if g.kind == "battery" else (-g.kw, -g.kvar) for g in feeder.generators]
-    powers = [(load.kw, load.kvar) for load in feeder.loads] + at_rest
+    """Return kW and kvar drawn by loads, generators (batteries as dispatched) and closed capacitors."""
+    powers = [(load.kw, load.kvar) for load in feeder.loads]
+    powers += [(-g.dispatch_kw if g.kind == "battery" else -g.kw, -g.kvar) for g in feeder.generators]
     powers += [(0.0, -c.kvar) for c in feeder.capacitors]
     kw, kvar = np.array(powers, dtype=np.float64).reshape(-1, 2).T
     return kw.copy(), kvar.copy()
+
+
+def _shunts(
+    feeder: Feeder, primitives: tuple[Primitive, ...], index: dict[Node, int], base_v: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
+    """Return row, column and value, pu, of the admittances of reactors that lie at one bus."""
+    names = {f"reactor.{r.name}" for r in feeder.reactors if r.to_bus is None or r.to_bus == r.bus}
+    row, column, values = entries(tuple(p for p in primitives if p.name in names), index)
+    return row, column, values[0] * (base_v[row] * base_v[column] / BASE_VA)
 
 
 def _pattern(num_nodes: int, stored: StoredAdmittances, branches: Branches, num_taps: int) -> EliminationPattern:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gridray.physics.capacitor_controls import capacitor_changes
 from gridray.physics.measure import control_voltages, node_voltages
-from gridray.physics.powerflow import solve_state
+from gridray.physics.solver import solve_state
 from gridray.physics.state import put, take
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def settle(
     has_opened = np.zeros(state.capacitor_states.shape, dtype=np.bool_)
     for _ in range(max_control_iterations):
         part = take(state, rows)
-        v, _ = node_voltages(grid, part)
+        v = node_voltages(grid, part)
         steps = np.rint((part.taps - 1.0) / TAP_STEP)
-        taps = tap_changes(grid.sensing, control_voltages(grid, part, v), steps)
+        taps = tap_changes(grid.sensing, control_voltages(grid, part), steps)
         banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
         # What has no solution shows the controls nothing to act on.
         is_moving = (taps.any(axis=0) | banks.any(axis=0)) & part.converged

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gridray.physics.buffers import aligned_empty
 from gridray.physics.compiled import KW_PER_PU, CompiledFeeder
 from gridray.physics.loads import branch_currents, drawn_powers, relative_admittance
 from gridray.physics.state import STATUSES, GridState
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class PowerBalance(NamedTuple):
     """Complex powers of E environments, kW + j kvar, complex128 [E].
 
-    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and reactors.
+    source: into the feeder; items: drawn by loads and generators; losses: in lines, transformers and series reactors.
     """
 
     source: NDArray[np.complex128]
@@ -59,8 +60,21 @@ class PowerFlow:
 
     @property
     def losses_kva(self) -> NDArray[np.complex128]:
-        """Losses in lines, transformers and reactors, kW + j kvar, complex128 [E]."""
+        """Losses in lines, transformers and series reactors, kW + j kvar, complex128 [E].
+
+        As OpenDSS's: what shunt capacitors and reactors take counts as drawn.
+        """
         return self._balance.losses
+
+    @property
+    def taps(self) -> NDArray[np.float64]:
+        """Tap of every regulated transformer, pu, float64 [E, num_taps], in the order of grid.tap_names."""
+        return self.state.taps.T
+
+    @property
+    def capacitor_states(self) -> NDArray[np.float64]:
+        """1 closed, 0 open, float64 [E, num_capacitors], in the order of grid.capacitor_names."""
+        return self.state.capacitor_states.T
 
     @property
     def converged(self) -> NDArray[np.bool_]:
@@ -82,12 +96,24 @@ class PowerFlow:
         return power_balance(self.grid, self.state)
 
 
-def node_voltages(grid: CompiledFeeder, state: GridState) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Return node voltages and their magnitudes, pu, both [num_nodes, E], in the order of node_names."""
-    shape = (grid.num_nodes, state.v.shape[2])
-    v, magnitude = np.empty(shape, dtype=np.complex128), np.empty(shape)
-    _read_nodes(state.v, grid.place, v, magnitude)
-    return v, magnitude
+def node_voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return node voltages, pu, complex128 [num_nodes, E], in the order of node_names."""
+    return voltages_at(grid, state, np.arange(grid.num_nodes))
+
+
+def voltages_at(grid: CompiledFeeder, state: GridState, nodes: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """Return the voltages of nodes by their number in node_names, pu, complex128 [*nodes.shape, E]."""
+    places = grid.place[nodes]
+    v = np.empty((places.size, state.v.shape[2]), dtype=np.complex128)
+    _read_nodes(state.v, places.ravel(), v)
+    return v.reshape(*places.shape, state.v.shape[2])
+
+
+def voltage_magnitudes(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
+    """Return the magnitudes of node voltages, pu, float64 [num_nodes, E], in the order of node_names."""
+    magnitude = aligned_empty((grid.num_nodes, state.v.shape[2]))
+    _read_node_magnitudes(state.v, grid.place, magnitude)
+    return magnitude
 
 
 def generators_kw(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
@@ -98,17 +124,10 @@ def generators_kw(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]
     return kw
 
 
-def source_power(
-    grid: CompiledFeeder, v: NDArray[np.complex128], source_pu: NDArray[np.float64]
-) -> NDArray[np.complex128]:
-    """Return the power that the source feeds in, kW + j kvar, [E]; v from `node_voltages`."""
-    return _terminal_power(grid, v[grid.source_node], source_pu)
-
-
-def _terminal_power(
-    grid: CompiledFeeder, terminal: NDArray[np.complex128], source_pu: NDArray[np.float64]
-) -> NDArray[np.complex128]:
-    current = (grid.source_y[:, :, None] * (grid.source_e[:, None] * source_pu - terminal)).sum(axis=1)
+def source_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power that the source feeds in, kW + j kvar, complex128 [E]."""
+    terminal = voltages_at(grid, state, grid.source_node)
+    current = (grid.source_y[:, :, None] * (grid.source_e[:, None] * state.source_pu - terminal)).sum(axis=1)
     result: NDArray[np.complex128] = (terminal * current.conj()).sum(axis=0) * KW_PER_PU
     return result
 
@@ -122,12 +141,18 @@ def branch_powers(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex1
 
 
 def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
-    """Return source, load and loss power; the losses are what does not arrive, capacitors' kvar counted as supply."""
-    terminal = state.v[grid.place[grid.source_node]]
-    source = _terminal_power(grid, terminal[:, 0] + 1j * terminal[:, 1], state.source_pu)
+    """Return source, load and loss power; the losses are what does not arrive, shunts counted as loads."""
+    source = source_power(grid, state)
     capacitors_kvar = -grid.capacitor_kvar[:, None] * state.capacitor_states
     items, capacitors = drawn_powers(grid.network, (state.items_kw, state.items_kvar), capacitors_kvar, state.v)
-    return PowerBalance(source, items, source - (items + capacitors))
+    return PowerBalance(source, items, source - (items + capacitors + _shunt_power(grid, state)))
+
+
+def _shunt_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
+    """Return the power drawn by shunt reactors, kW + j kvar, complex128 [E]."""
+    v_row, v_column = (state.v[place, 0] + 1j * state.v[place, 1] for place in (grid.shunt_row, grid.shunt_column))
+    power: NDArray[np.complex128] = (v_row * (grid.shunt_y[:, None] * v_column).conj()).sum(axis=0) * KW_PER_PU
+    return power
 
 
 def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
@@ -137,18 +162,18 @@ def _currents(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     return branch_currents(grid.network, p, q, state.v)
 
 
-def control_voltages(grid: CompiledFeeder, state: GridState, v: NDArray[np.complex128]) -> NDArray[np.float64]:
+def control_voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.float64]:
     """Return what each regulator's control sees, V on the 120 V base, line drop compensated, [num_taps, E].
 
     |V/PT - (R + jX) I/CT| with I the current towards the load (Kersting, Distribution System Modeling, ch. 7).
     """
     sensing = grid.sensing
     u = (1.0 / state.taps)[:, None, None, :] ** np.arange(3)[:, None, None]
-    into = ((sensing.y[:, :, :, None] * u).sum(axis=1) * v[sensing.conductor]).sum(axis=1)
+    into = ((sensing.y[:, :, :, None] * u).sum(axis=1) * voltages_at(grid, state, sensing.conductor)).sum(axis=1)
     drop = -into * sensing.amps_per_pu[:, None] * sensing.drop[:, None]
-    seen = v[sensing.node] * sensing.volts_per_pu[:, None]
-    seen = seen - np.where(sensing.node_to[:, None] >= 0, v[sensing.node_to] * sensing.volts_per_pu_to[:, None], 0.0)
-    result: NDArray[np.float64] = np.abs(seen - drop)
+    seen = voltages_at(grid, state, sensing.node) * sensing.volts_per_pu[:, None]
+    other = np.where(sensing.node_to[:, None] >= 0, voltages_at(grid, state, sensing.node_to), 0.0)
+    result: NDArray[np.float64] = np.abs(seen - other * sensing.volts_per_pu_to[:, None] - drop)
     return result
 
 
@@ -179,16 +204,24 @@ def _read_magnitudes(v: NDArray[np.float64], place: NDArray[np.int64], magnitude
                 magnitude[e, k] = np.sqrt(re * re + im * im)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read_nodes(solved: NDArray[np.float64], place: NDArray[np.int64], v: NDArray[np.complex128]) -> None:
+    """Write voltages [num_nodes, E] from the solver's [num_nodes, 2, E]."""
+    for node in range(len(place)):
+        row = place[node]
+        for env in range(solved.shape[2]):
+            v[node, env] = complex(solved[row, 0, env], solved[row, 1, env])
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _read_nodes(
-    solved: NDArray[np.float64], place: NDArray[np.int64], v: NDArray[np.complex128], magnitude: NDArray[np.float64]
+def _read_node_magnitudes(
+    solved: NDArray[np.float64], place: NDArray[np.int64], magnitude: NDArray[np.float64]
 ) -> None:
-    """Write voltages and magnitudes [num_nodes, E] from the solver's [num_nodes, 2, E]."""
+    """Write magnitudes [num_nodes, E] of the solver's voltages [num_nodes, 2, E]."""
     for node in range(len(place)):
         row = place[node]
         for env in range(solved.shape[2]):
             re, im = solved[row, 0, env], solved[row, 1, env]
-            v[node, env] = complex(re, im)
             magnitude[node, env] = np.sqrt(re * re + im * im)
 
 

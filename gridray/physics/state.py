@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.physics.buffers import aligned_empty
+from gridray.physics.columns import copy_columns, put_columns, take_columns
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,6 +48,8 @@ def nominal_state(grid: CompiledFeeder, num_envs: int) -> GridState:
         np.repeat(array[:, None], num_envs, axis=1)
         for array in (kw, kvar, grid.nominal_taps, grid.nominal_capacitor_states, grid.nominal_switch_closed)
     )
+    v = aligned_empty((grid.num_nodes, 2, num_envs))
+    v[:] = grid.nominal_v[:, :, None]
     return GridState(
         items_kw=kw,
         items_kvar=kvar,
@@ -52,7 +57,7 @@ def nominal_state(grid: CompiledFeeder, num_envs: int) -> GridState:
         capacitor_states=capacitors,
         switch_closed=switches,
         source_pu=np.ones(num_envs),
-        v=np.repeat(grid.nominal_v[:, :, None], num_envs, axis=2),
+        v=v,
         iterations=np.zeros(num_envs, dtype=np.int64),
         converged=np.ones(num_envs, dtype=np.bool_),
         status=np.zeros(num_envs, dtype=np.int8),
@@ -61,10 +66,16 @@ def nominal_state(grid: CompiledFeeder, num_envs: int) -> GridState:
 
 def take(state: GridState, rows: NDArray[np.int64]) -> GridState:
     """Return a copy of the state's environments of these indices."""
-    return GridState._make(np.ascontiguousarray(array[..., rows]) for array in state)
+    return GridState._make(take_columns(array, rows) for array in state)
 
 
 def put(state: GridState, rows: NDArray[np.int64], part: GridState) -> None:
     """Overwrite the state's environments of these indices."""
     for name in GridState._fields:
-        getattr(state, name)[..., rows] = getattr(part, name)
+        put_columns(getattr(state, name), rows, getattr(part, name))
+
+
+def copy(source: GridState, source_rows: NDArray[np.int64], state: GridState, rows: NDArray[np.int64]) -> None:
+    """Overwrite environments `rows` of the state with environments `source_rows` of another."""
+    for name in GridState._fields:
+        copy_columns(getattr(source, name), source_rows, getattr(state, name), rows)

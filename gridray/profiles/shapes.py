@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from gridray.feeders.feeder import Feeder
 
+FIXED_KVAR = (6, 7)
+"""Load models whose reactive power nothing multiplies."""
+
 
 def load_series(
     feeder: Feeder, times_h: NDArray[np.float64], *, kind: Literal["daily", "yearly"] = "daily"
@@ -20,8 +23,8 @@ def load_series(
     """Return kW and kvar of every load, float64 [num_times, num_loads] each.
 
     As OpenDSS's LoadShape: the value of interval k holds after k - 1 and up to k intervals, hour 0 taking the last
-    one, and a shape repeats. Without a shape of reactive power kvar follows kW's multiplier; a load without a shape
-    stays nominal.
+    one, and a shape repeats. Without a shape of reactive power kvar follows kW's multiplier; the kvar of models 6 and
+    7 are fixed; a load without a shape stays nominal.
 
     Args:
         feeder: the feeder.
@@ -45,6 +48,6 @@ def load_series(
         p = np.array(shape.p_mult)[index % len(shape.p_mult)]
         q = p if shape.q_mult is None else np.array(shape.q_mult)[index % len(shape.q_mult)]
         kw[:, column] = p if shape.is_actual else p * load.kw
-        if shape.q_mult is not None or not shape.is_actual:
+        if load.model not in FIXED_KVAR and (shape.q_mult is not None or not shape.is_actual):
             kvar[:, column] = q if shape.is_actual else q * load.kvar
     return kw, kvar

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridray.physics.columns import take_columns
 from gridray.physics.controls import settle
 from gridray.physics.state import GridState, put, take
 
@@ -32,10 +33,10 @@ class DayStarts:
         self._solved: GridState | None = None
         self._is_random = False
 
-    def settled(self, days: NDArray[np.int64], state: GridState) -> GridState:
-        """Return the settled state of these days' starts, environment by environment."""
+    def settled(self, days: NDArray[np.int64], state: GridState) -> tuple[GridState, NDArray[np.int64]]:
+        """Return settled states of days' starts, and which of their environments is the start of each day here."""
         if self._is_random:
-            return settle(self._grid, state, tolerance=self._tolerance)
+            return settle(self._grid, state, tolerance=self._tolerance), np.arange(len(days))
         new, first = np.unique(days, return_index=True)
         is_new = np.array([day not in self._row for day in new.tolist()])
         if is_new.any():
@@ -43,8 +44,8 @@ class DayStarts:
         rows = np.array([self._row[day] for day in days.tolist()])
         if self._given is None or self._solved is None or not _is_same(self._given, rows, state):
             self._is_random, self._given, self._solved = True, None, None
-            return settle(self._grid, state, tolerance=self._tolerance)
-        return take(self._solved, rows)
+            return settle(self._grid, state, tolerance=self._tolerance), np.arange(len(days))
+        return self._solved, rows
 
     def _keep(self, days: NDArray[np.int64], given: GridState) -> None:
         # Settling moves the taps that it is given.
@@ -70,4 +71,4 @@ def _with_room(kept: GridState | None, part: GridState, rows: NDArray[np.int64])
 
 
 def _is_same(given: GridState, rows: NDArray[np.int64], state: GridState) -> bool:
-    return all(np.array_equal(getattr(given, name)[..., rows], getattr(state, name)) for name in INPUTS)
+    return all(np.array_equal(take_columns(getattr(given, name), rows), getattr(state, name)) for name in INPUTS)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gridray.devices.random_streams import EnvStreams
 from gridray.devices.rows import put_rows
+from gridray.physics.columns import copy_columns
 from gridray.physics.controls import settle
-from gridray.physics.measure import node_voltages, power_balance, source_power
-from gridray.physics.powerflow import solve_state
-from gridray.physics.state import GridState, nominal_state, put
+from gridray.physics.measure import power_balance, source_power, voltage_magnitudes
+from gridray.physics.solver import solve_state
+from gridray.physics.state import GridState, copy, nominal_state
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths
 from gridray.tasks.day_starts import DayStarts
@@ -69,16 +70,15 @@ class Signal(NamedTuple):
 class TwinState:
     """What changes in E environments.
 
-    day, t: int64 [E], day of the series and step of the day; grid: GridState; v: complex128 [num_nodes, E], its
-    voltages, pu, in the order of node_names; vmag_pu: float64 [num_nodes, E], their magnitudes; fleets: own state by
-    kind; streams: each environment's random numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the
-    last interval, pu; window_v: float64 [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter.
+    day, t: int64 [E], day of the series and step of the day; grid: GridState; vmag_pu: float64 [num_nodes, E], its
+    voltage magnitudes, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random
+    numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu; window_v: float64
+    [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter.
     """
 
     day: NDArray[np.int64]
     t: NDArray[np.int64]
     grid: GridState
-    v: NDArray[np.complex128]
     vmag_pu: NDArray[np.float64]
     fleets: dict[str, Any]
     streams: EnvStreams
@@ -139,34 +139,23 @@ class Twin:
 
     def new_state(self, num_envs: int) -> TwinState:
         """Return a state to be filled by `reset`."""
-        grid = self.grid
-        return TwinState(
-            day=np.zeros(num_envs, dtype=np.int64),
-            t=np.zeros(num_envs, dtype=np.int64),
-            grid=nominal_state(grid, num_envs),
-            v=np.ones((grid.num_nodes, num_envs), dtype=np.complex128),
-            vmag_pu=np.ones((grid.num_nodes, num_envs)),
-            fleets={fleet.kind: fleet.new_state(num_envs) for fleet in self.fleets},
-            streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
-            interval_v=np.ones((grid.num_nodes, num_envs)),
-            window_v=self.constraints.new_window(num_envs),
-        )
+        state = self._unsolved(num_envs)
+        state.vmag_pu, state.interval_v = (np.ones((self.grid.num_nodes, num_envs)) for _ in range(2))
+        state.window_v = self.constraints.new_window(num_envs)
+        return state
 
     def reset(
         self, state: TwinState, rows: NDArray[np.int64], days: NDArray[np.int64], seeds: NDArray[np.uint64]
     ) -> None:
         """Start the days in these rows, as a running system: the utility's controls at rest."""
-        part = self.new_state(len(rows))
+        part = self._unsolved(len(rows))
         part.day[:] = days
         part.streams.restart(np.arange(len(rows)), seeds)
         self._begin(part)
-        part.grid = self._starts.settled(days, part.grid)
-        part.v, part.vmag_pu = node_voltages(self.grid, part.grid)
-        for name in ("day", "t"):
-            getattr(state, name)[rows] = getattr(part, name)
-        put(state.grid, rows, part.grid)
-        state.v[:, rows] = part.v
-        state.vmag_pu[:, rows] = state.interval_v[:, rows] = part.vmag_pu
+        state.day[rows], state.t[rows] = days, 0
+        copy(*self._starts.settled(days, part.grid), state.grid, rows)
+        state.vmag_pu = voltage_magnitudes(self.grid, state.grid)
+        copy_columns(state.vmag_pu, rows, state.interval_v, rows)
         state.window_v[:, rows] = 0.0
         for kind, own in part.fleets.items():
             put_rows(state.fleets[kind], rows, own)
@@ -198,7 +187,7 @@ class Twin:
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return everything observable in physical units, [num_observations, E]."""
-        source = source_power(self.grid, state.v, state.grid.source_pu)
+        source = source_power(self.grid, state.grid)
         angle = 2.0 * np.pi * ((self.first_step + state.t) % self.num_steps) / self.num_steps
         rows = [state.vmag_pu, *(fleet.observe(state) for fleet in self.fleets)]
         rows += [np.stack((source.real, source.imag, np.sin(angle), np.cos(angle)))]
@@ -207,6 +196,20 @@ class Twin:
             ahead = signal.stride * np.arange(signal.look_ahead + 1)[:, None]
             rows.append(signal.series[(step + ahead) % len(signal.series)])
         return np.concatenate(rows)
+
+    def _unsolved(self, num_envs: int) -> TwinState:
+        """Return a state whose voltages are not read: enough for devices and customers to begin."""
+        none = np.empty((self.grid.num_nodes, 0))
+        return TwinState(
+            day=np.zeros(num_envs, dtype=np.int64),
+            t=np.zeros(num_envs, dtype=np.int64),
+            grid=nominal_state(self.grid, num_envs),
+            vmag_pu=none,
+            fleets={fleet.kind: fleet.new_state(num_envs) for fleet in self.fleets},
+            streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
+            interval_v=none,
+            window_v=none,
+        )
 
     def _begin(self, state: TwinState) -> None:
         step = self.series_step(state)
@@ -225,7 +228,7 @@ class Twin:
     def _solve(self, state: TwinState) -> None:
         solve = settle if self._has_local_controls else solve_state
         state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
-        state.v, state.vmag_pu = node_voltages(self.grid, state.grid)
+        state.vmag_pu = voltage_magnitudes(self.grid, state.grid)
 
     def _observation_channels(self) -> tuple[ObservationChannel, ...]:
         power = 1.0 / self.nominal_kw

@@ -6,7 +6,18 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, Any, Final
 
-from gridray.feeders.opendss import controls, geometry, lines, loads, machines, shapes, shunts, sources, transformers
+from gridray.feeders.opendss import (
+    controls,
+    geometry,
+    lines,
+    loads,
+    machines,
+    shapes,
+    shunts,
+    sources,
+    switching,
+    transformers,
+)
 from gridray.feeders.opendss.lexer import Parameter, ScriptError
 from gridray.feeders.opendss.model import Element, Model, num_phases
 from gridray.feeders.opendss.properties import HARMLESS, NAMES, UNSUPPORTED, find_property, value_of
@@ -28,8 +39,11 @@ DEFAULTS: Final[dict[str, Callable[[Model], Values]]] = {
     "xfmrcode": transformers.defaults,
     "load": loads.defaults,
     "generator": machines.generator_defaults,
+    "pvsystem": machines.pv_defaults,
+    "storage": machines.storage_defaults,
     "capacitor": shunts.capacitor_defaults,
     "reactor": shunts.reactor_defaults,
+    **dict.fromkeys(switching.CLASSES, switching.defaults),
 }
 # What follows from setting a property, called as after(model, element, property).
 AFTER: Final[dict[str, Callable[[Model, Element, str], None]]] = {
@@ -47,6 +61,7 @@ AFTER: Final[dict[str, Callable[[Model, Element, str], None]]] = {
     "pvsystem": machines.after_inverter,
     "storage": machines.after_inverter,
     "regcontrol": controls.after,
+    **dict.fromkeys(switching.CLASSES, switching.after),
 }
 # What is worked out at the end of an edit.
 FINISH: Final[dict[str, Callable[[Model, Element], None]]] = {
@@ -54,9 +69,18 @@ FINISH: Final[dict[str, Callable[[Model, Element], None]]] = {
     "vsource": sources.finish,
     "linecode": lines.finish_code,
     "regcontrol": controls.finish,
+    **dict.fromkeys(switching.CLASSES, switching.finish),
 }
-# What like does not copy.
+# What like does not copy, buses, and by class the defaults that come back (OpenDSS's MakeLike).
 _NOT_ALIKE = frozenset({"bus1", "bus2"})
+_NOT_ALIKE_OF: Final[dict[str, tuple[str, ...]]] = {
+    "transformer": ("%imag", "ppm_antifloat", "leadlag"),
+    "autotrans": ("%imag", "ppm_antifloat", "leadlag"),
+    "xfmrcode": ("%imag", "ppm_antifloat", "leadlag"),
+    "linecode": ("units",),
+    "line": ("open_ends",),
+    "pvsystem": ("kvar", "reactive_by", "pfpriority"),
+}
 _ABOVE_ZERO = frozenset({"basefreq", "rho", "frequency"})
 LIBRARY = frozenset({"linecode", "xfmrcode", "loadshape", "wiredata", "linegeometry", "linespacing", "xycurve"})
 
@@ -83,8 +107,10 @@ def make(model: Model, cls: str, name: str, where: str) -> Element:
     return known[name]
 
 
-def edit(model: Model, element: Element, given: list[Parameter], folder: Folder) -> None:
+def edit(model: Model, element: Element, given: list[Parameter], folder: Folder) -> Element:
     """Set properties in their order; a value without name goes to the property after the last one.
+
+    Return the element that a following ~ edits: after like it is the one that was copied, as in OpenDSS.
 
     Raises:
         ScriptError: a property is not known or a value is of the wrong kind.
@@ -92,9 +118,9 @@ def edit(model: Model, element: Element, given: list[Parameter], folder: Folder)
     cls = element.cls
     if cls in HARMLESS or cls in UNSUPPORTED:
         _edit_other(element, given)
-        return
+        return element
     names = NAMES[cls]
-    index = -1
+    index, active = -1, element
     for name, raw in given:
         index = index + 1 if name is None else find_property(cls, name)
         if index >= len(names):
@@ -105,11 +131,12 @@ def edit(model: Model, element: Element, given: list[Parameter], folder: Folder)
             continue
         value = value_of(cls, index, raw)
         if prop == "like":
-            _copy(model, element, value)
+            active = _copy(model, element, value)
             continue
         _set(model, element, prop, value)
     if cls in FINISH:
         FINISH[cls](model, element)
+    return active
 
 
 def _set(model: Model, element: Element, prop: str, value: Any) -> None:  # noqa: ANN401
@@ -138,13 +165,12 @@ def _check_above_zero(prop: str, value: float) -> None:
 
 def _edit_other(element: Element, given: list[Parameter]) -> None:
     for name, raw in given:
-        if name is not None and name == "enabled":
+        if name == "enabled":
             element.v["enabled"] = raw[:1].lower() in {"y", "t"}
-        elif name in {"state", "normal", "action"}:
-            element.v[name] = raw.lower()
 
 
-def _copy(model: Model, element: Element, name: str) -> None:
+def _copy(model: Model, element: Element, name: str) -> Element:
+    """Make an element like another, which is returned."""
     known = model.elements.get(element.cls, {})
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
@@ -155,10 +181,14 @@ def _copy(model: Model, element: Element, name: str) -> None:
         values[prop] = ""
     for winding in values.get("windings_", ()):
         winding["bus"] = ""
-    if element.cls == "linecode":
-        values["units"] = "none"
+    fresh = DEFAULTS.get(element.cls, _no_values)(model)
+    for prop in _NOT_ALIKE_OF.get(element.cls, ()):
+        values.pop(prop, None)
+        if prop in fresh:
+            values[prop] = fresh[prop]
     element.v.clear()
     element.v.update(values)
+    return known[name]
 
 
 def _no_values(_: Model) -> Values:

@@ -87,7 +87,8 @@ def matrices(model: Model, line: Element) -> tuple[Matrix, Matrix, Matrix]:
     if not 0 < num_phases <= num_conductors:
         raise ScriptError(f"its geometry has nconds {num_conductors} and nphases {num_phases}: give both")
     conductors = tuple(_conductor(shape, index) for index in range(1, num_conductors + 1))
-    own = values.get("own_earth_model", "")
+    # A line has the earth model that held when it was made, or its own.
+    own = values["own_earth_model"]
     earth = next((known for known in get_args(EarthModel) if own and known.startswith(own)), model.earth_model)
     try:
         return _matrices(conductors, num_phases, model.frequency_hz, values["rho"], earth, shape["reduce"])
@@ -161,10 +162,9 @@ def _conductor(shape: Values, index: int) -> Conductor:
     r_ac = values.get("rac", values.get("rdc", math.nan) * RAC_BY_RDC) * per_metre
     r_dc = values.get("rdc", values.get("rac", math.nan) / RAC_BY_RDC) * per_metre
     radius = values["radius"] if "radius" in values else values.get("diam", math.nan) / 2.0
-    radius_m = radius * to_radius
-    gmr_m = values["gmrac"] * to_gmr if "gmrac" in values else radius_m * GMR_OF_SOLID
-    if math.isnan(radius_m):
-        radius_m = gmr_m / GMR_OF_SOLID
+    # OpenDSS takes one from the other as a bare number, each in its own unit.
+    gmr = values.get("gmrac", radius * GMR_OF_SOLID)
+    radius_m, gmr_m = (gmr / GMR_OF_SOLID if math.isnan(radius) else radius) * to_radius, gmr * to_gmr
     if not (r_ac > 0.0 and gmr_m > 0.0 and radius_m > 0.0):
         raise ScriptError(f"conductor {index} of its geometry lacks rac, gmr or diam above 0: give them")
     return Conductor(
@@ -175,11 +175,13 @@ def _conductor(shape: Values, index: int) -> Conductor:
         gmr_m=gmr_m,
         radius_m=radius_m,
         capacitance_radius_m=values["capradius"] * to_radius if "capradius" in values else None,
-        cable=_cable(cls, values, to_radius, per_metre),
+        cable=_cable(cls, values, to_radius, to_gmr, per_metre),
     )
 
 
-def _cable(cls: str, values: Values, to_m: float, per_metre: float) -> ConcentricNeutral | TapeShield | None:
+def _cable(
+    cls: str, values: Values, to_m: float, to_gmr: float, per_metre: float
+) -> ConcentricNeutral | TapeShield | None:
     if cls == "wiredata":
         return None
     try:
@@ -187,7 +189,8 @@ def _cable(cls: str, values: Values, to_m: float, per_metre: float) -> Concentri
             return ConcentricNeutral(
                 num_strands=values["k"],
                 strand_diameter_m=values["diastrand"] * to_m,
-                strand_gmr_m=values.get("gmrstrand", values["diastrand"] * GMR_OF_SOLID / 2.0) * to_m,
+                # OpenDSS takes the strands' GMR, its default too, to be in the unit of the core's.
+                strand_gmr_m=values.get("gmrstrand", values["diastrand"] * GMR_OF_SOLID / 2.0) * to_gmr,
                 strand_r_ac_ohm_per_m=values["rstrand"] * per_metre,
                 eps_r=values.get("epsr", 2.3),
                 insulation_thickness_m=values["inslayer"] * to_m,

@@ -47,7 +47,8 @@ def defaults(model: Model) -> Values:
         "code_units": "none",
         "code": None,
         "switch": False,
-        "is_open": False,
+        "open_ends": frozenset(),
+        "own_earth_model": model.earth_model,
         "enabled": True,
         "c_default": True,
     }
@@ -130,6 +131,8 @@ def _line(model: Model, item: Element, codes: dict[Any, LineCode], names: dict[s
     if not from_bus or not to_bus:
         raise ScriptError("it lacks a bus: give bus1 and bus2")
     length_km, per_km = _length(values)
+    open_ends = {(terminal, conductor) for terminal, conductor in values["open_ends"] if conductor <= n}
+    is_open = any(sum(end[0] == terminal for end in open_ends) == n for terminal in (1, 2))
     key = (values["code"], per_km, r, x, c)
     if key not in codes:
         wanted = values["code"] or item.name
@@ -147,7 +150,8 @@ def _line(model: Model, item: Element, codes: dict[Any, LineCode], names: dict[s
         line_code=codes[key].name,
         length_km=length_km,
         is_switch=values["switch"],
-        is_open=values["is_open"],
+        is_open=is_open,
+        open_ends=() if is_open and values["switch"] else tuple(sorted(open_ends)),
         rating_a=values.get("normamps") or None,
     )
 

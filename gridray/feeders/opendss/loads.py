@@ -50,9 +50,12 @@ def defaults(_: Model) -> Values:
 def after(_: Model, load: Element, prop: str) -> None:
     """Follow up a property of a load."""
     if prop in _GIVEN_BY:
-        # An allocation factor says nothing until there is a connected kVA to allocate (OpenDSS's ComputeAllocatedLoad).
+        # An allocation factor says nothing until there is a connected kVA to allocate; then kW follow at once, by the
+        # power factor known so far (OpenDSS's ComputeAllocatedLoad).
         if prop != "allocationfactor" or load.v["xfkva"] > 0.0:
             load.v["given_by"] = _GIVEN_BY[prop]
+        if prop in {"xfkva", "allocationfactor"} and load.v["xfkva"] > 0.0:
+            load.v["kw"] = load.v["xfkva"] * load.v["allocationfactor"] * abs(load.v["pf"])
     elif prop == "conn":
         load.v["conn"] = connection(load.v["conn"])
     elif prop == "pf" and not 0.0 < abs(load.v["pf"]) <= 1.0:
@@ -70,8 +73,6 @@ def finish(_: Model, load: Element) -> None:
         return
     if by == "kva pf":
         values["kw"] = values["kva"] * abs(values["pf"])
-    elif by == "xfkva":
-        values["kw"] = values["xfkva"] * values["allocationfactor"] * abs(values["pf"])
     elif by == "kwh":
         if not values["kwhdays"] > 0.0:
             raise ScriptError("kwhdays is not above 0: give the days of its kwh")
@@ -138,7 +139,8 @@ def _load(model: Model, item: Element) -> Load:
         model=values["model"],
         kv=values["kv"],
         kw=values["kw"] * factor,
-        kvar=values["kvar"] * factor,
+        # The reactive power of models 6 and 7 is fixed: no multiplier changes it.
+        kvar=values["kvar"] * (1.0 if values["model"] in {6, 7} else factor),
         vmin_pu=values["vminpu"],
         vmax_pu=values["vmaxpu"],
         vlow_pu=values["vlowpu"],

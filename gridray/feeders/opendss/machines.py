@@ -7,18 +7,37 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from gridray.feeders.components import Generator, Load
+from gridray.feeders.components import Generator
 from gridray.feeders.opendss.lexer import ScriptError
 from gridray.feeders.opendss.loads import terminals
 from gridray.feeders.opendss.model import Element, Model, connection
 
 Values = dict[str, Any]
 
+_INVERTER: Values = {
+    "phases": 3,
+    "bus1": "",
+    "kv": 12.47,
+    "model": 1,
+    "conn": "wye",
+    "vminpu": 0.9,
+    "vmaxpu": 1.1,
+    "pf": 1.0,
+    "kvar": 0.0,
+    "reactive_by": "pf",
+    "varfollowinverter": False,
+    "wattpriority": False,
+    "pfpriority": False,
+    "%pminnovars": -1.0,
+    "%pminkvarmax": -1.0,
+}
+
 
 def generator_defaults(_: Model) -> Values:
     """Return OpenDSS's default generator."""
     return {
         "phases": 3,
+        "base_phases": 3,
         "bus1": "",
         "kv": 12.47,
         "kw": 1000.0,
@@ -35,7 +54,10 @@ def generator_defaults(_: Model) -> Values:
 def after_generator(_: Model, item: Element, prop: str) -> None:
     """Keep kvar and power factor of a generator in step."""
     values = item.v
-    if prop == "mva":
+    if prop in {"kv", "conn"}:
+        # OpenDSS works the voltage base out here, by the phases known so far, and not again when phases come later.
+        values["base_phases"] = values["phases"]
+    elif prop == "mva":
         values["kva"] = values["mva"] * 1e3
     elif prop == "kvar":
         kva = math.hypot(values["kw"], values["kvar"])
@@ -45,16 +67,72 @@ def after_generator(_: Model, item: Element, prop: str) -> None:
         values["kvar"] = _kvar(values["kw"], values["pf"])
 
 
+def pv_defaults(_: Model) -> Values:
+    """Return OpenDSS's default PV system."""
+    return {
+        **_INVERTER,
+        "pmpp": 500.0,
+        "%pmpp": 100.0,
+        "irradiance": 1.0,
+        "kva": 500.0,
+        "kvarmax": 500.0,
+        "kvarmaxabs": 500.0,
+        "temperature": 25.0,
+        "%cutin": 20.0,
+        "%cutout": 20.0,
+    }
+
+
+def storage_defaults(_: Model) -> Values:
+    """Return OpenDSS's default storage, full and at rest."""
+    return {
+        **_INVERTER,
+        "base_phases": 3,
+        "kwrated": 25.0,
+        "%kwrated": 100.0,
+        "kwhrated": 50.0,
+        "kwhstored": 50.0,
+        "%reserve": 20.0,
+        "%discharge": 100.0,
+        "%charge": 100.0,
+        "%idlingkw": 1.0,
+        "%cutout": 0.0,
+        "kvarmax": 25.0,
+        "kvarmaxabs": 25.0,
+        "state": "idling",
+    }
+
+
 def after_inverter(_: Model, item: Element, prop: str) -> None:
-    """Remember which of kvar and power factor came last."""
+    """Follow up a property of PV or storage: what came last counts, and a rating resets the limits not given."""
+    values = item.v
     if prop in {"kvar", "pf"}:
-        item.v["reactive_by"] = prop
+        values["reactive_by"] = prop
+    elif prop in {"kva", "kvarmax"}:
+        limits = ("kvarmax", "kvarmaxabs") if prop == "kva" else ("kvarmaxabs",)
+        values.update({limit: values[prop] for limit in limits if not values.get(f"own_{limit}")})
+    if prop in {"kvarmax", "kvarmaxabs"}:
+        values[f"own_{prop}"] = True
+    if item.cls == "storage":
+        _after_storage(values, prop)
 
 
-def convert(model: Model) -> tuple[list[Generator], list[Load]]:
-    """Return the machines, and what batteries at rest draw, as loads."""
+def _after_storage(values: Values, prop: str) -> None:
+    if prop in {"kv", "conn"}:
+        values["base_phases"] = values["phases"]
+    elif prop == "kw":
+        values["state"] = "idling" if values["kw"] == 0.0 else "discharging" if values["kw"] > 0.0 else "charging"
+        if values["kw"] != 0.0 and values["kwrated"] > 0.0:
+            values[f"%{values['state'][:-3]}e"] = 100.0 * abs(values["kw"]) / values["kwrated"]
+    elif prop == "kwhrated":
+        values["kwhstored"] = values["kwhrated"]
+    elif prop == "%stored":
+        values["kwhstored"] = values["kwhrated"] * values["%stored"] / 100.0
+
+
+def convert(model: Model) -> list[Generator]:
+    """Return the machines."""
     machines: list[Generator] = []
-    idling: list[Load] = []
     names: set[str] = set()
     for cls, one in (("generator", _generator), ("pvsystem", _pv), ("storage", _battery)):
         for item in model.of(cls):
@@ -64,11 +142,9 @@ def convert(model: Model) -> tuple[list[Generator], list[Load]]:
                     machine = replace(machine, name=f"{cls}_{item.name}")
                 names.add(item.name)
                 machines.append(machine)
-                if cls == "storage":
-                    idling.extend(_idling(item, machines[-1]))
             except ScriptError as error:
                 model.problems.append(f"{item.where}: {item.title}: {error}")
-    return machines, idling
+    return machines
 
 
 def _generator(model: Model, item: Element) -> Generator:
@@ -76,83 +152,88 @@ def _generator(model: Model, item: Element) -> Generator:
     factor = model.generator_mult if not values.get("status", "v").startswith("f") else 1.0
     kw, kvar = values["kw"] * factor, values["kvar"] * factor
     kva: float = values["kva"] if "kva" in values else abs(kw) * 1.2 or 1.0
-    return _machine(item, "generator", values, kw, kvar, kva)
+    return _machine(item, "generator", kw, kvar, kva)
 
 
 def _pv(model: Model, item: Element) -> Generator:
-    values: Values = {"phases": 3, "bus1": "", "kv": 12.47, "model": 1, "conn": "wye", "vminpu": 0.9, "vmaxpu": 1.1}
-    values |= {"pmpp": 500.0, "%pmpp": 100.0, "irradiance": 1.0, "kva": 500.0, "temperature": 25.0, "pf": 1.0}
-    values |= {"%cutin": 20.0, "%cutout": 20.0, **item.v}
+    values = item.v
     kva = values["kva"]
-    panel = values["pmpp"] * values["irradiance"] * values["%pmpp"] / 100.0
+    panel = values["pmpp"] * values["irradiance"]
     if values.get("p-tcurve"):
-        panel = values["pmpp"] * values["irradiance"] * _curve(model, values["p-tcurve"], values["temperature"])
-        limit = values["pmpp"] * values["%pmpp"] / 100.0
-        panel = min(panel, limit)
-    if panel < values["%cutout"] * kva / 100.0:
-        panel = 0.0
-    efficiency = _curve(model, values["effcurve"], panel / kva) if values.get("effcurve") else 1.0
-    kw = panel * efficiency
-    kvar = values["kvar"] if values.get("reactive_by") == "kvar" else _kvar(kw, values["pf"])
-    if math.hypot(kw, kvar) > kva:
-        if values.get("pfpriority") and values.get("reactive_by") == "pf":
-            kw, kvar = kva * abs(values["pf"]), _kvar(kva * abs(values["pf"]), values["pf"])
-        elif values.get("wattpriority"):
-            kw = min(kw, kva)
-            kvar = math.copysign(math.sqrt(max(kva**2 - kw**2, 0.0)), kvar)
-        else:
-            kvar = math.copysign(min(abs(kvar), kva), kvar)
-            kw = math.sqrt(max(kva**2 - kvar**2, 0.0))
-    return _machine(item, "pv", values, kw, kvar, kva)
+        panel *= _curve(model, values["p-tcurve"], values["temperature"])
+    is_on = panel >= values["%cutout"] * kva / 100.0
+    efficiency = _curve(model, values["effcurve"], panel / kva) if values.get("effcurve") and kva > 0.0 else 1.0
+    kw = min(panel * efficiency, values["pmpp"] * values["%pmpp"] / 100.0) if is_on else 0.0
+    return _machine(item, "pv", *_within_limits(values, kw, values["pmpp"], kva, is_on=is_on), kva)
 
 
 def _battery(_: Model, item: Element) -> Generator:
-    values: Values = {"phases": 3, "bus1": "", "kv": 12.47, "model": 1, "conn": "wye", "vminpu": 0.9, "vmaxpu": 1.1}
-    values |= {"kwrated": 25.0, "kwhrated": 50.0, "state": "idling", "%idlingkw": 1.0, **item.v}
-    if not values["state"].startswith("i") or values.get("kw"):
-        raise ScriptError("it charges or discharges: set state=idling, give no kw, and dispatch it as an action")
-    kvar = values["kvar"] if values.get("reactive_by") == "kvar" else 0.0
-    kva: float = values["kva"] if "kva" in values else values["kwrated"]
-    return _machine(item, "battery", values, values["kwrated"], kvar, kva)
+    """Return a battery dispatched as its state says, where its energy allows; at rest it draws its losses."""
+    values = item.v
+    rated_kw, stored_kwh = values["kwrated"], values["kwhstored"]
+    kva: float = values.get("kva", rated_kw)
+    state = values["state"][:1]
+    share = 0.0
+    if state == "d" and stored_kwh > values["kwhrated"] * values["%reserve"] / 100.0:
+        share = values["%discharge"] / 100.0
+    elif state == "c" and stored_kwh < values["kwhrated"]:
+        share = -values["%charge"] / 100.0
+    kw = math.copysign(rated_kw * min(abs(share), values["%kwrated"] / 100.0), share)
+    idle_kw = -rated_kw * values["%idlingkw"] / 100.0
+    least_kw = values["%cutout"] * kva / 100.0
+    if share == 0.0 or abs(kw) < least_kw:
+        kw = idle_kw
+    kw, kvar = _within_limits(values, kw, rated_kw, kva, is_on=abs(kw) >= least_kw)
+    return replace(_machine(item, "battery", rated_kw, kvar, kva), dispatch_kw=kw)
 
 
-def _idling(item: Element, battery: Generator) -> list[Load]:
-    kw = battery.kw * item.v.get("%idlingkw", 1.0) / 100.0
-    kvar = _kvar(kw, item.v["pf"]) if item.v.get("reactive_by") == "pf" else 0.0
-    if kw == 0.0:
-        return []
-    return [
-        Load(
-            name=f"{item.name}_idling",
-            bus=battery.bus,
-            phases=battery.phases,
-            connection=battery.connection,
-            model=1,
-            kv=battery.kv,
-            kw=kw,
-            kvar=kvar,
-            vmin_pu=battery.vmin_pu,
-            vmax_pu=battery.vmax_pu,
-            neutral=battery.neutral,
-        )
-    ]
+def _within_limits(values: Values, kw: float, rated_kw: float, kva: float, *, is_on: bool) -> tuple[float, float]:
+    """Return kw and the kvar asked for within an inverter's limits (OpenDSS's ComputeInverterPower).
+
+    First the limits of kvar, then kva: reactive power goes first, or active, or both keep their ratio.
+    """
+    kvar: float = values["kvar"] if values["reactive_by"] == "kvar" else _kvar(kw, values["pf"])
+    if (values["varfollowinverter"] and not is_on) or abs(kw) < values["%pminnovars"] * rated_kw / 100.0:
+        kvar = 0.0
+    limit = values["kvarmax"] if kvar > 0.0 else values["kvarmaxabs"]
+    least_kw = values["%pminkvarmax"] * rated_kw / 100.0
+    if abs(kw) < least_kw:
+        limit *= abs(kw) / least_kw
+    if abs(kvar) > limit:
+        if values["pfpriority"]:
+            kw *= limit / abs(kvar)
+        kvar = math.copysign(limit, kvar)
+    size = math.hypot(kw, kvar)
+    if size > kva:
+        if values["pfpriority"]:
+            kw, kvar = kw * kva / size, kvar * kva / size
+        elif values["wattpriority"]:
+            kw = math.copysign(min(abs(kw), kva), kw)
+            kvar = math.copysign(math.sqrt(max(kva**2 - kw**2, 0.0)), kvar)
+        else:
+            kvar = math.copysign(min(abs(kvar), kva), kvar)
+            kw = math.copysign(math.sqrt(max(kva**2 - kvar**2, 0.0)), kw)
+    return kw, kvar
 
 
 def _machine(
-    item: Element, kind: Literal["generator", "pv", "battery"], values: Values, kw: float, kvar: float, kva: float
+    item: Element, kind: Literal["generator", "pv", "battery"], kw: float, kvar: float, kva: float
 ) -> Generator:
-    values = {**values, "conn": connection(values["conn"])}
+    values = {**item.v, "conn": connection(item.v["conn"])}
     if values["model"] not in {1, 2}:
         raise ScriptError(f"it has model {values['model']}: GridRay knows 1 (constant power) and 2 (impedance)")
     if not (values["kv"] > 0.0 and kva > 0.0):
         raise ScriptError(f"it has kv {values['kv']:g} and kva {kva:g}: give values above 0")
     bus, phases, connected, neutral = terminals(values)
+    root, base_root = (
+        math.sqrt(3.0) if n in {2, 3} else 1.0 for n in (values["phases"], values.get("base_phases", values["phases"]))
+    )
     return Generator(
         name=item.name,
         kind=kind,
         bus=bus,
         phases=phases,
-        kv=values["kv"],
+        kv=values["kv"] * root / base_root,
         kva=kva,
         kw=kw,
         kvar=kvar,

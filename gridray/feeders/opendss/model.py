@@ -47,6 +47,8 @@ class Model:
     load_mult: float = 1.0
     generator_mult: float = 1.0
     earth_model: str = "deri"
+    other_mode: str = ""
+    has_controls: bool = True
     base_kv: tuple[float, ...] = ()
     elements: dict[str, dict[str, Element]] = field(default_factory=dict)
     bus_xy: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gridray.feeders.opendss.model import Model
 
 EARTH_MODELS = ("carson", "fullcarson", "deri")
-MODES = ("snap", "power", "daily", "yearly", "duty", "time", "general")
+SNAPSHOT = ("snap", "power")
 
 
 def set_options(model: Model, given: list[Parameter], place: str) -> None:
@@ -26,6 +26,10 @@ def _set(model: Model, name: str, raw: str, place: str) -> None:
     _refuse(name, low, raw)
     if name in {"defaultbasefrequency", "frequency"}:
         model.frequency_hz = _positive(raw)
+    elif name == "mode":
+        model.other_mode = "" if low.startswith(SNAPSHOT) else f"{place}: mode={low[:40]}"
+    elif name == "controlmode":
+        model.has_controls = not low.startswith("o")
     elif name == "loadmult":
         model.load_mult = number(raw)
     elif name == "genmult":
@@ -43,8 +47,6 @@ def _set(model: Model, name: str, raw: str, place: str) -> None:
 
 def _refuse(name: str, low: str, raw: str) -> None:
     """Raise for options that make OpenDSS solve something else than a power flow of what is written."""
-    if name == "mode" and not low.startswith(MODES):
-        raise ScriptError(f"mode '{low[:40]}' is not a power flow: set mode=snapshot")
     if name == "loadmodel" and low.startswith("a"):
         raise ScriptError("loadmodel=admittance makes all loads impedances: give them model=2 instead")
     if name == "year" and number(raw) != 0.0:

@@ -18,9 +18,6 @@ HARMLESS = (
     "tcc_curve",
     "spectrum",
     "dynamicexp",
-    "relay",
-    "recloser",
-    "fuse",
     "monitor",
     "energymeter",
     "sensor",
@@ -42,7 +39,6 @@ UNSUPPORTED = (
     "gicline",
     "gictransformer",
     "vsconverter",
-    "swtcontrol",
 )
 CLASSES = ("circuit", *TABLES, *HARMLESS, *UNSUPPORTED)
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridray.errors import FeederError
 from gridray.feeders.feeder import Feeder
-from gridray.feeders.opendss import controls, lines, loads, machines, shapes, shunts, sources, transformers
+from gridray.feeders.opendss import controls, lines, loads, machines, shapes, shunts, sources, switching, transformers
 from gridray.feeders.opendss.files import Folder
 from gridray.feeders.opendss.model import Model
 from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED
 from gridray.feeders.opendss.script import MAX_PROBLEMS, Script
-from gridray.feeders.validate import validate_read
+from gridray.feeders.validate import check_solvable, connected_buses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from gridray.feeders.components import Winding
+
+_MACHINES = ("generator", "pvsystem", "storage")
+_BRANCHES = ("line", "transformer", "autotrans", "reactor", "capacitor")
 
 
 def read_opendss(path: Path, commands: Sequence[str] = ()) -> Feeder:
@@ -42,7 +45,7 @@ def read_opendss(path: Path, commands: Sequence[str] = ()) -> Feeder:
             + "\n  ".join(shown)
             + (f"\n  and {more} more" if more else "")
         )
-    validate_read(feeder)
+    check_solvable(feeder)
     return feeder
 
 
@@ -50,14 +53,20 @@ def _feeder(model: Model) -> Feeder | None:
     if not model.has_circuit:
         model.problems.append("there is no circuit: start with New Circuit.name")
         return None
+    if model.other_mode:
+        model.problems.append(
+            f"{model.other_mode} is not the snapshot that GridRay reads: give the command 'set mode=snapshot' "
+            "(hours of load shapes: gridray.profiles.shapes.load_series)"
+        )
     _other_classes(model)
+    switching.settle(model)
     source = sources.convert(model)
     all_lines, codes = lines.convert(model)
     all_transformers = transformers.convert(model)
     regulators, capacitor_controls = controls.convert(model)
     capacitors, reactors = shunts.convert(model)
     all_loads, neutrals = loads.convert(model)
-    generators, idling = machines.convert(model)
+    generators = machines.convert(model)
     named = [(item.daily, item.yearly) for item in all_loads] + [(item.daily, item.yearly) for item in generators]
     used = {name for pair in named for name in pair if name}
     all_shapes = shapes.convert(model, used)
@@ -65,23 +74,53 @@ def _feeder(model: Model) -> Feeder | None:
         return None
     return _with_places(
         model,
-        Feeder(
-            name=model.name,
-            frequency_hz=model.frequency_hz,
-            base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
-            source=source,
-            line_codes=tuple(codes),
-            lines=tuple(all_lines),
-            transformers=tuple(all_transformers),
-            regulators=tuple(regulators),
-            capacitors=tuple(capacitors),
-            loads=(*all_loads, *idling),
-            generators=tuple(generators),
-            reactors=(*reactors, *neutrals),
-            capacitor_controls=tuple(capacitor_controls),
-            shapes=tuple(all_shapes),
+        _connected(
+            model,
+            Feeder(
+                name=model.name,
+                frequency_hz=model.frequency_hz,
+                base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
+                source=source,
+                line_codes=tuple(codes),
+                lines=tuple(all_lines),
+                transformers=tuple(all_transformers),
+                regulators=tuple(regulators),
+                capacitors=tuple(capacitors),
+                loads=tuple(all_loads),
+                generators=tuple(generators),
+                reactors=(*reactors, *neutrals),
+                capacitor_controls=tuple(capacitor_controls),
+                shapes=tuple(all_shapes),
+            ),
         ),
     )
+
+
+def _connected(model: Model, feeder: Feeder) -> Feeder:
+    """Leave out what only disabled elements reach; another bus that nothing reaches is a problem."""
+    buses, disabled = connected_buses(feeder), _buses_of_disabled(model)
+    kept: dict[str, Any] = {}
+    for kind, classes in (("loads", ("load",)), ("generators", _MACHINES), ("capacitors", ("capacitor",))):
+        kept[kind] = tuple(item for item in getattr(feeder, kind) if item.bus in buses)
+        for item in getattr(feeder, kind):
+            if item.bus in buses:
+                continue
+            found = (model.elements.get(cls, {}).get(item.name) for cls in classes)
+            where = next((element.where for element in found if element is not None), "the script")
+            if item.bus in disabled:
+                model.leave_out(f"{kind[:-1]} at a bus that only disabled elements reach is left out", where)
+            else:
+                model.problems.append(
+                    f"{where}: {kind[:-1]} '{item.name}' is at bus '{item.bus}', which nothing connects: correct it"
+                )
+    return replace(feeder, **kept)
+
+
+def _buses_of_disabled(model: Model) -> set[str]:
+    items = [item for cls in _BRANCHES for item in model.elements.get(cls, {}).values()]
+    named = [str(item.v.get(end, "")) for item in items for end in ("bus1", "bus2")]
+    named += [winding["bus"] for item in items for winding in item.v.get("windings_", ())]
+    return {bus.split(".")[0] for bus in named if bus}
 
 
 def _with_places(model: Model, feeder: Feeder) -> Feeder:
@@ -104,13 +143,10 @@ def _other_classes(model: Model) -> None:
             model.leave_out(f"{cls} is left out", item.where)
     for cls in UNSUPPORTED:
         for item in model.of(cls):
-            if cls == "swtcontrol" and not any(str(value).startswith("o") for value in item.v.values()):
-                model.leave_out("swtcontrol of a closed switch is left out", item.where)
-            else:
-                model.problems.append(f"{item.where}: {item.title}: GridRay has no {cls}: take it out or disable it")
+            model.problems.append(f"{item.where}: {item.title}: GridRay has no {cls}: take it out or disable it")
     for cls, items in model.elements.items():
         disabled = [item for item in items.values() if not item.v.get("enabled", True)]
-        if disabled and cls not in HARMLESS:
+        if disabled and cls not in {*HARMLESS, *switching.PROTECTION}:
             model.notes.append(f"{disabled[0].where}: {len(disabled)} disabled {cls} left out ({disabled[0].name} ...)")
 
 

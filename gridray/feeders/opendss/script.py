@@ -19,6 +19,7 @@ from gridray.feeders.opendss.lexer import (
 from gridray.feeders.opendss.model import Element, Model
 from gridray.feeders.opendss.options import set_options
 from gridray.feeders.opendss.properties import HARMLESS, UNSUPPORTED, find_class
+from gridray.feeders.opendss.switching import switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,7 @@ class Script:
         self.is_solved = False
         self._folder = folder
         self._active: Element | None = None
+        self._is_copied = False
         self._files: list[str] = []
         self._variables: dict[str, str] = {}
         self._place = ""
@@ -161,13 +163,13 @@ class Script:
             return
         owner, _, prop = name.rpartition(".")
         if owner:
-            self._active = self._find(owner)
+            self._active, self._is_copied = self._find(owner), False
         self._apply([(prop, value), *rest])
 
     def _apply(self, given: list[Parameter]) -> None:
         if self._active is None:
             raise ScriptError("there is no element to edit so far: make one with new")
-        edit(self.model, self._active, given, self._folder)
+        self._active = edit(self.model, self._active, given, self._folder)
 
     def _find(self, title: str) -> Element:
         cls, _, name = text(title).lower().partition(".")
@@ -183,14 +185,17 @@ class Script:
         cls = find_class(cls)
         if not self.model.has_circuit and cls not in {"circuit", "linecode", "loadshape", "xfmrcode", "wiredata"}:
             raise ScriptError(f"'{title[:40]}' comes before the circuit: start with New Circuit.name")
-        self._active = make(self.model, cls, name, self._place)
-        edit(self.model, self._active, rest[1:], self._folder)
+        made = make(self.model, cls, name, self._place)
+        self._active = edit(self.model, made, rest[1:], self._folder)
+        self._is_copied = self._active is not made
 
     def _edit(self, rest: list[Parameter]) -> None:
-        self._active = self._find(_first(rest, "an element"))
+        self._active, self._is_copied = self._find(_first(rest, "an element")), False
         self._apply(rest[1:])
 
     def _more(self, rest: list[Parameter]) -> None:
+        if self._is_copied:
+            self.model.leave_out("~ after like edits the element that was copied, as in OpenDSS", self._place)
         self._apply(rest)
 
     def _solve(self, rest: list[Parameter]) -> None:
@@ -225,13 +230,13 @@ class Script:
     def _switch(self, rest: list[Parameter], *, is_open: bool) -> None:
         item = self._find(_first(rest, "an element"))
         values = [round(number(raw)) for _, raw in rest[1:]]
-        conductor = values[1] if len(values) > 1 else 0
-        if conductor != 0 and item.v.get("phases") != 1:
-            raise ScriptError(f"one conductor of {item.title} is switched: GridRay switches all of them, write 0")
-        if item.cls in {"transformer", "autotrans", "vsource"} or item.cls in UNSUPPORTED:
-            raise ScriptError(f"{item.title} is switched: put a line with switch=yes in series and switch that")
+        terminal, conductor = values[0] if values else 1, values[1] if len(values) > 1 else 0
         if item.cls == "line":
-            item.v["is_open"] = is_open
+            switch(item, terminal, conductor, is_open=is_open)
+        elif conductor != 0 and item.v.get("phases") != 1:
+            raise ScriptError(f"one conductor of {item.title} is switched: GridRay does so with lines only, write 0")
+        elif item.cls in {"transformer", "autotrans", "vsource"} or item.cls in UNSUPPORTED:
+            raise ScriptError(f"{item.title} is switched: put a line with switch=yes in series and switch that")
         elif item.cls not in HARMLESS:
             item.v["enabled"] = not is_open
         self._active = item

@@ -76,7 +76,7 @@ TABLES = {
         Rev_Z:s Cogen:b BaseFreq:f Enabled:b Like:s
     """,
     "capacitor": """
-        Bus1:s Bus2:s Phases:i kvar:a kV:f Conn:s CMatrix:m Cuf:a R:a XL:a Harm:s NumSteps:i States:a
+        Bus1:s Bus2:s Phases:i kvar:a kV:f Conn:s CMatrix:m Cuf:a R:a XL:a Harm:a NumSteps:i States:a
         NormAmps:s EmergAmps:s FaultRate:s pctPerm:s Repair:s BaseFreq:f Enabled:b Like:s
     """,
     "capcontrol": """
@@ -100,14 +100,14 @@ TABLES = {
         Phases:i Bus1:s kV:f Irradiance:f Pmpp:f %Pmpp:f Temperature:f PF:f Conn:s kvar:f kVA:f %CutIn:f
         %CutOut:f EffCurve:s P-TCurve:s %R:f %X:s Model:i VMinpu:f VMaxpu:f Balanced:s LimitCurrent:s Yearly:s
         Daily:s Duty:s TYearly:s TDaily:s TDuty:s Class:s UserModel:s UserData:s DebugTrace:s
-        VarFollowInverter:b DutyStart:s WattPriority:b PFPriority:b %PMinNoVars:s %PMinkvarMax:s kvarMax:f
+        VarFollowInverter:b DutyStart:s WattPriority:b PFPriority:b %PMinNoVars:f %PMinkvarMax:f kvarMax:f
         kvarMaxAbs:f kVDC:s Kp:s PITol:s SafeVoltage:s SafeMode:s DynamicEq:s DynOut:s ControlMode:s
         AmpLimit:s AmpLimitGain:s Spectrum:s BaseFreq:f Enabled:b Like:s
     """,
     "storage": """
         Phases:i Bus1:s kV:f Conn:s kW:f kvar:f PF:f kVA:f %CutIn:f %CutOut:f EffCurve:s VarFollowInverter:b
-        kvarMax:f kvarMaxAbs:f WattPriority:b PFPriority:b %PMinNoVars:s %PMinkvarMax:s kWRated:f %kWRated:f
-        kWhRated:f kWhStored:f %Stored:f %Reserve:s State:s %Discharge:f %Charge:f %EffCharge:s
+        kvarMax:f kvarMaxAbs:f WattPriority:b PFPriority:b %PMinNoVars:f %PMinkvarMax:f kWRated:f %kWRated:f
+        kWhRated:f kWhStored:f %Stored:f %Reserve:f State:s %Discharge:f %Charge:f %EffCharge:s
         %EffDischarge:s %IdlingkW:f %Idlingkvar:f %R:f %X:s Model:i VMinpu:f VMaxpu:f Balanced:s
         LimitCurrent:s Yearly:s Daily:s Duty:s DispMode:s DischargeTrigger:s ChargeTrigger:s TimeChargeTrig:s
         Class:s DynaDLL:s DynaData:s UserModel:s UserData:s DebugTrace:s kVDC:s Kp:s PITol:s SafeVoltage:s
@@ -122,5 +122,29 @@ TABLES = {
     "xycurve": """
         NPts:i Points:a YArray:a XArray:a CSVFile:s SngFile:s DblFile:s X:f Y:s XShift:s YShift:s XScale:s
         YScale:s Like:s
+    """,
+    "swtcontrol": """
+        SwitchedObj:s SwitchedTerm:i Action:l Lock:b Delay:s Normal:l State:l Reset:s BaseFreq:s
+        Enabled:b Like:s
+    """,
+    "fuse": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i FuseCurve:s RatedCurrent:s Delay:s
+        Action:l Normal:l State:l BaseFreq:s Enabled:b Like:s
+    """,
+    "relay": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i Type:s PhaseCurve:s GroundCurve:s
+        PhaseTrip:s GroundTrip:s TDPhase:s TDGround:s PhaseInst:s GroundInst:s Reset:s Shots:s
+        RecloseIntervals:s Delay:s OvervoltCurve:s UndervoltCurve:s kVBase:s 47%Pickup:s 46BaseAmps:s
+        46%Pickup:s 46isqt:s Variable:s Overtrip:s Undertrip:s BreakerTime:s Action:l Z1Mag:s Z1Ang:s
+        Z0Mag:s Z0Ang:s MPhase:s MGround:s EventLog:s DebugTrace:s DistReverse:s Normal:l State:l
+        DOC_TiltAngleLow:s DOC_TiltAngleHigh:s DOC_TripSettingLow:s DOC_TripSettingHigh:s
+        DOC_TripSettingMag:s DOC_DelayInner:s DOC_PhaseCurveInner:s DOC_PhaseTripInner:s
+        DOC_TDPhaseInner:s DOC_P1Blocking:s BaseFreq:s Enabled:b Like:s
+    """,
+    "recloser": """
+        MonitoredObj:s MonitoredTerm:i SwitchedObj:s SwitchedTerm:i NumFast:s PhaseFast:s PhaseDelayed:s
+        GroundFast:s GroundDelayed:s PhaseTrip:s GroundTrip:s PhaseInst:s GroundInst:s Reset:s Shots:s
+        RecloseIntervals:s Delay:s Action:l TDPhFast:s TDGrFast:s TDPhDelayed:s TDGrDelayed:s Normal:l
+        State:l BaseFreq:s Enabled:b Like:s
     """,
 }

@@ -63,7 +63,7 @@ def after(model: Model, item: Element, prop: str) -> None:  # noqa: C901
         _set_all(windings, prop, values[prop])
     elif prop in _REACTANCES:
         values[_REACTANCES[prop]] = values[prop]
-    elif prop == "xscarray":
+    elif prop == "xscarray" and len(windings) <= 3:
         values.update(zip(("x12", "x13", "x23"), values["xscarray"], strict=False))
     elif prop == "%loadloss":
         for winding in windings[:2]:
@@ -86,8 +86,12 @@ def convert(model: Model) -> list[Transformer]:
 def _transformer(item: Element) -> Transformer:
     values = item.v
     windings = values["windings_"]
-    if len(windings) not in {2, 3}:
-        raise ScriptError(f"it has {len(windings)} windings: GridRay knows two and three")
+    n = len(windings)
+    if n < 2:
+        raise ScriptError(f"it has {n} winding: give two or more")
+    pairs: tuple[float, ...] = values.get("xscarray", ()) if n > 3 else ()
+    if n > 3 and len(pairs) != n * (n - 1) // 2:
+        raise ScriptError(f"it has {n} windings and {len(pairs)} reactances: give xscarray, one for each two windings")
     if values["phases"] > 3:
         raise ScriptError(f"it has {values['phases']} phases: give 1 to 3")
     scale = 1.0
@@ -97,8 +101,9 @@ def _transformer(item: Element) -> Transformer:
         name=item.name,
         windings=tuple(_converted(winding, values["phases"]) for winding in windings),
         xhl_percent=values["x12"] * scale,
-        xht_percent=values["x13"] if len(windings) == 3 else 0.0,
-        xlt_percent=values["x23"] if len(windings) == 3 else 0.0,
+        xht_percent=values["x13"] if n == 3 else 0.0,
+        xlt_percent=values["x23"] if n == 3 else 0.0,
+        x_percent=pairs,
         no_load_loss_percent=values["%noloadloss"],
         magnetizing_percent=values["%imag"],
         antifloat_ppm=values["ppm_antifloat"],
@@ -178,7 +183,7 @@ def _winding() -> Values:
 
 def _resize(item: Element, count: int) -> None:
     if not 1 <= count <= MAX_WINDINGS:
-        raise ScriptError(f"{count} windings: give 2 or 3")
+        raise ScriptError(f"{count} windings: give 2 to {MAX_WINDINGS}")
     values = item.v
     if count != len(values["windings_"]):
         values["windings_"] = [_winding() for _ in range(count)]
@@ -200,5 +205,5 @@ def _fetch_code(code: Element, values: Values) -> None:
     if len(buses) == count:
         for winding, bus in zip(values["windings_"], buses, strict=True):
             winding["bus"] = bus
-    values.update({prop: code.v[prop] for prop in _SHARED})
+    values.update({prop: code.v[prop] for prop in (*_SHARED, "xscarray") if prop in code.v})
     values["wdg"] = 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gridray.physics.controls import MAX_STEP, TAP_STEP
-from gridray.physics.measure import node_voltages, power_balance
-from gridray.physics.powerflow import solve_state
+from gridray.physics.measure import power_balance, voltage_magnitudes
+from gridray.physics.solver import solve_state
 from gridray.physics.state import nominal_state
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Day:
             capacitor_states=np.ascontiguousarray(rows[:, self.capacitors].T),
         )
         state = solve_state(grid, state, tolerance=TOLERANCE)
-        vmag_pu = node_voltages(grid, state)[1].T
+        vmag_pu = voltage_magnitudes(grid, state).T
         return Flow(vmag_pu, power_balance(grid, state).losses.real, state.converged)
 
     def expand(self, plan: NDArray[np.float64]) -> Expansion:

@@ -137,7 +137,7 @@ class Inverters:
         """Return active and reactive power at the voltages of the state, within the inverters' limits."""
         if self._autonomy == "none":
             return limit_power(self._inverter, kw, np.zeros_like(kw))
-        v_pu = np.array([np.abs(state.v[rows]).mean(axis=0) for rows in self._rows]).reshape(kw.shape)
+        v_pu = np.array([state.vmag_pu[rows].mean(axis=0) for rows in self._rows]).reshape(kw.shape)
         if self._autonomy == "volt_var_watt":
             kw = np.minimum(kw, volt_watt_kw(self._inverter, volt_watt_curve(), v_pu))
         return limit_power(self._inverter, kw, volt_var_kvar(self._inverter, volt_var_curve("B"), v_pu))

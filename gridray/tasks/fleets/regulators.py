@@ -74,7 +74,7 @@ class Regulators:
 
     def observe(self, state: TwinState) -> NDArray[np.float64]:
         """Return tap and control voltage of each, and whether it may move if that is limited."""
-        rows = [(state.grid.taps - 1.0) / TAP_STEP, control_voltages(self._grid, state.grid, state.v)]
+        rows = [(state.grid.taps - 1.0) / TAP_STEP, control_voltages(self._grid, state.grid)]
         if self._budget.is_observed:
             rows.append(operations_ready(self._budget, state.fleets[self.kind]))
         return np.stack(rows, axis=1).reshape(len(self.observation_channels), len(state.t))
