@@ -51,7 +51,7 @@ SEEDS = range(5)
 ALGORITHM = "iql"
 LEARNER: dict[str, Any] = {"policy": "local", "hidden_sizes": [64, 64], "learning_rate": 1e-3, "discount": 0.9}
 ROUNDS, UPDATES, BATCH = 20, 50, 128
-CHOSEN: dict[str, Any] = {"aggregator": {"rule": "fedavg", "settings": {"count_by": "clients"}}}
+CHOSEN: dict[str, Any] = {"aggregator": "fedora"}
 TODAY, CLONED, ALONE, FEDERATED, NAIVE, POOLED = "utility_controls", "bc", "alone", "federated", "naive", "pooled"
 
 
