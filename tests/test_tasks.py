@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ import pytest
 from gridray.envs.registration import ENV_IDS
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError
+from gridray.feeders.library import load_feeder
+from gridray.physics.compiled import compile_feeder
 from gridray.tasks.base import scaled_actions, set_points
 from gridray.tasks.constraints import CONSTRAINT_COSTS
+from gridray.tasks.fleets.regulators import Regulators
 from gridray.tasks.registry import TASKS, make_task
 
 if TYPE_CHECKING:
@@ -207,3 +211,13 @@ def test_fleet_may_be_empty_but_not_negative(name: str, field: str) -> None:
     assert np.isfinite(rewards).all()
     with pytest.raises(ConfigError, match=f"{field} is -1"):
         make_task(name, config | {field: -1})
+
+
+def test_regulator_of_other_steps_is_refused() -> None:
+    feeder = load_feeder("ieee13")
+    transformers = tuple(
+        replace(t, windings=tuple(replace(winding, num_taps=16) for winding in t.windings)) for t in feeder.transformers
+    )
+    coarse = replace(feeder, transformers=transformers)
+    with pytest.raises(ConfigError, match=r"'reg1' has taps of 0\.0125: tasks move regulators by 0\.00625"):
+        Regulators(coarse, compile_feeder(coarse), 0.25)

@@ -38,6 +38,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}: give at least 1.")
         self.task = task
+        self.cost_names = task.cost_names
         self.num_envs = num_envs
         size = len(task.observation_channels)
         self.single_observation_space = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
