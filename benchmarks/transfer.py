@@ -36,20 +36,17 @@ if TYPE_CHECKING:
     from gridray.algorithms.bundle import Bundle
     from gridray.evaluation.statistics import Estimate
 
-TRAINED_ON = (
-    "ieee13",
-    "ieee34",
-    "synthetic-60-101",
-    "synthetic-80-106",
-    "synthetic-100-102",
-    "synthetic-150-103",
-    "synthetic-200-104",
-    "synthetic-300-105",
-)
+TRAINED_ON = ("ieee13", "ieee34", *(f"synthetic-{60 + 25 * i}-{100 + i}" for i in range(10)))
 UNSEEN = ("ieee123", *(f"synthetic-{60 + 15 * i}-{i + 1}" for i in range(20)))
 RECORDED = {"policy": {"utility_controls": 0.5, "droop": 0.5}, "noise_std": 0.25, "random_share": 0.1}
-LEARNER = {"hidden_sizes": [64, 64], "learning_rate": 1e-3}
-FEDERATION = {"algorithm": "td3_bc", "batch_size": 128, "local_updates": 40}
+LEARNER = {"hidden_sizes": [64, 64], "learning_rate": 1e-3, "temperature": 2.0, "action_head": "mixed"}
+# The scale of advantages stays at home: on some feeders there is a hundred times more to gain than on others.
+FEDERATION = {
+    "algorithm": "awr",
+    "batch_size": 128,
+    "local_updates": 40,
+    "groups": {"advantage_square": "local"},
+}
 SHAPES = ("local", "graph")
 BASELINES = ("utility_controls", "droop")
 BASELINE = "droop"
@@ -120,7 +117,7 @@ def rounded(estimate: Estimate) -> list[float]:
 def run(folder: Path, *, is_quick: bool) -> dict[str, Any]:
     """Record, train and act."""
     trained_on, unseen = (("ieee13", "synthetic-60-101"), UNSEEN[1:3]) if is_quick else (TRAINED_ON, UNSEEN)
-    num_episodes, num_rounds, num_days = (4, 1, 2) if is_quick else (64, 15, 24)
+    num_episodes, num_rounds, num_days = (4, 1, 2) if is_quick else (32, 12, 16)
     datasets = record_all(folder, trained_on, num_episodes)
     bundles, seconds = {}, {}
     for shape in SHAPES:
@@ -129,7 +126,7 @@ def run(folder: Path, *, is_quick: bool) -> dict[str, Any]:
         seconds[shape] = round(time.process_time() - start, 1)
         sys.stderr.write(f"trained {shape} in {seconds[shape]} CPU s\n")
     tables: dict[str, list[dict[str, Any]]] = {}
-    for part, feeders in (("trained_on", trained_on), ("unseen", unseen)):
+    for part, feeders in (("trained_on", trained_on[:2]), ("unseen", unseen)):
         tables[part] = []
         for feeder in feeders:
             tables[part].append(act_on(feeder, bundles, num_days))

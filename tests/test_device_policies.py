@@ -99,6 +99,35 @@ def test_every_learner_trains_both_and_weights_know_no_feeder(name: str, shape: 
             assert moved >= {key.partition(".")[0] for key in after} - {"normaliser", "multiplier"}
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "config"),
+    [
+        ("awr", "graph", {"temperature": 3.0}),
+        ("cql", "local", {"actor_learning_rate": 1e-2, "num_action_samples": 2}),
+        ("iql", "local", {"temperature": 10.0, "target_rate": 0.1}),
+        ("iql_lagrange", "graph", {"temperature": 10.0, "target_rate": 0.1, "budget": 1e6}),
+        ("rebrac", "graph", {}),
+        ("td3_bc", "local", {"value_weight": 10.0}),
+    ],
+)
+def test_values_of_all_devices_together_teach_each_what_to_do(
+    name: str, shape: str, config: dict[str, Any], tasks: dict[str, Task]
+) -> None:
+    """The reward asks inverters for 0.5 and capacitors for -0.5; the data does anything."""
+    task = tasks["synthetic-60-1"]
+    learner = learner_for(name, task, shape, discount=0.0, **(config | {"learning_rate": 1e-2}))
+    wanted = np.array([-0.5 if channel.name.startswith("capacitor") else 0.5 for channel in task.action_channels])
+    for step in range(100):
+        batch = rows_of(task, 128, seed=step)
+        rewards = 3.0 - 9.0 * np.square(batch["actions"] - wanted).mean(axis=1)
+        learner.update(batch | {"rewards": rewards.astype(np.float32)})
+    actions = learner.policy().act(rows_of(task, 64, seed=999)["obs"], RNG).mean(axis=0)
+    # Cloning the data gives 0 for each.
+    towards = np.sign(wanted) * actions
+    assert towards.mean() > 0.1
+    assert towards[wanted < 0.0].mean() > 0.0
+
+
 @pytest.mark.parametrize(("name", "shape"), [("bc", "local"), ("cql", "graph"), ("td3_bc", "graph")])
 def test_arrays_act_as_the_network_does(name: str, shape: str, tasks: dict[str, Task]) -> None:
     for task in tasks.values():
