@@ -1,15 +1,16 @@
 """Measure environment steps on one core: the twin's volt-var, PowerGym's task, and both through RLlib's env runners.
 
 Command: OMP_NUM_THREADS=1 GRIDRAY_REFERENCE_DIR=../shared/reference \
-    .venv/bin/python benchmarks/environments.py benchmarks/environments.json
+    .venv/bin/python benchmarks/environments.py benchmarks/environments.json --page docs/environments.md
 PowerGym's tasks are left out where the reference folder is missing, RLlib's runners where Ray is.
---quick: tiny sizes, to see that it runs.
+--quick: tiny sizes, to see that it runs. --page PAGE: write the results into a page, between its two marks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import time
 import warnings
@@ -38,6 +39,8 @@ POWERGYM_STEPS_PER_S = {"13Bus": 2741, "34Bus": 764, "123Bus": 873, "8500Node": 
 """Measured with the unmodified original, one thread (gridray's issue "A living twin")."""
 POWERGRIDWORLD_STEPS_PER_S = 116
 """Published, per worker, PPO on a 13-bus feeder (Biagioni et al. 2022, arXiv:2111.05969)."""
+MARKS = ("<!-- benchmarks/environments.json -->", "<!-- end -->")
+"""Around the results in a page."""
 TAPS_MOVE_WITHIN = 3
 """Taps anywhere within that many steps of the middle, another place in each step."""
 
@@ -146,10 +149,77 @@ def four_in_one() -> dict[str, float]:
     }
 
 
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(": ")[2] for line in info.read_text("utf-8").splitlines() if "model name" in line]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    where = results["machine"]
+    lines = [
+        f"{NUM_ENVS} environments (8500: 64) on one of {where['cores']} cores, {where['cpu']}, load average "
+        f"{where['load_average']} at the start.",
+        "",
+        "| task | steps/s | solver's share | reset over step | of new days | PowerGym's steps/s | times |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for kind, rows in (("volt_var", results["volt_var"]), ("PowerGym", results["powergym"])):
+        for name, row in rows.items():
+            resets = [f"{row[key] / row['step_us']:.2f}" for key in ("reset_us", "reset_of_new_days_us")]
+            share = row.get("solver_share", "")
+            peer = [f"{row['powergym_steps_per_s']:,}", row["times_powergym"]] if "times_powergym" in row else ["", ""]
+            cells = (f"{kind} {name}", f"{row['steps_per_s']:,}", share, *resets, *peer)
+            lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    four = results["four_in_one_actor"]["four_over_four_times_one"]
+    lines += ["", f"A step of four environments in one process takes {four} of four steps of one."]
+    if "rllib" in results:
+        lines += [
+            "",
+            "PPO's sampling, 128 environments in one process, a network of 256 x 256, steps/s; shares: of our runner.",
+            "",
+            "| environment | default runner | ours | times | environment's share | network's share |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for name, row in results["rllib"].items():
+            cells = (
+                name,
+                f"{row['default_runner_steps_per_s']:,}",
+                f"{row['array_runner_steps_per_s']:,}",
+                row["speedup"],
+                row["array_runner_env_share"],
+                row["array_runner_network_share"],
+            )
+            lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+        times = results["rllib"]["volt_var_ieee13"]["times_powergridworld"]
+        lines += ["", f"PowerGridworld publishes {POWERGRIDWORLD_STEPS_PER_S} per worker: {times} times."]
+    return "\n".join(lines)
+
+
+def write_page(page: Path, results: dict[str, Any]) -> None:
+    """Put the report between the page's marks."""
+    before, _, rest = page.read_text("utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}\n{report(results)}\n{MARKS[1]}{after}", "utf-8")
+
+
 def main() -> None:
     """Measure all and write the result file."""
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {"tolerance_pu": SOLVER_TOLERANCE, "tap_range_steps": TAPS_MOVE_WITHIN}
+    start = time.perf_counter()
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "tolerance_pu": SOLVER_TOLERANCE,
+        "tap_range_steps": TAPS_MOVE_WITHIN,
+    }
     feeders = ("ieee13",) if QUICK else ("ieee13", "ieee34", "ieee123")
     results["volt_var"] = {feeder: volt_var(feeder) for feeder in feeders}
     data = Path(os.environ.get("GRIDRAY_REFERENCE_DIR", "../shared/reference")) / "powergym"
@@ -162,8 +232,11 @@ def main() -> None:
         results["rllib"] = sampling(quick=QUICK)
         bare = results["rllib"]["volt_var_ieee13"]
         bare["times_powergridworld"] = round(bare["array_runner_steps_per_s"] / POWERGRIDWORLD_STEPS_PER_S, 1)
+    results["seconds"] = round(time.perf_counter() - start)
     Path(sys.argv[1]).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    sys.stdout.write(json.dumps(results, indent=1) + "\n")
+    sys.stdout.write(report(results) + "\n")
+    if "--page" in sys.argv:
+        write_page(Path(sys.argv[sys.argv.index("--page") + 1]), results)
 
 
 if __name__ == "__main__":

@@ -61,16 +61,12 @@ import numpy as np
 import gridray, peers
 grid = gridray.compile_feeder(peers.feeder_of(sys.argv[1]))
 num_envs = int(sys.argv[2])
-
-def peak():  # of this program alone: getrusage's includes the process that started it
-    lines = open("/proc/self/status").read().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-gridray.solve(grid)
-before = peak()
 scale = np.random.default_rng(0).uniform(0.5, 1.1, (num_envs, len(grid.load_kw)))
 result = gridray.solve(grid, load_kw=grid.load_kw * scale)
-print(before, peak(), sum(array.nbytes for array in result.state))
+# Of this program alone: getrusage's includes the process that started it.
+lines = open("/proc/self/status").read().splitlines()
+peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+print(peak, sum(array.nbytes for array in result.state))
 """
 
 
@@ -323,16 +319,11 @@ def first_call(repeats: int) -> dict[str, Any]:
 
 
 def memory(case: str, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Measure the peak of resident memory, and its growth by one batch, for several numbers of environments."""
+    """Measure the peak of resident memory, compilation included, for several numbers of environments."""
     rows = []
     for num_envs in sizes:
-        before, after, state = fresh_process(MEMORY, case, str(num_envs))
-        rows.append({
-            "num_envs": num_envs,
-            "peak_rss_bytes": int(after),
-            "peak_rss_growth_bytes": int(after - before),
-            "state_bytes": int(state),
-        })  # fmt: skip
+        peak, state = fresh_process(MEMORY, case, str(num_envs))
+        rows.append({"num_envs": num_envs, "peak_rss_bytes": int(peak), "state_bytes": int(state)})
     growth = (rows[-1]["peak_rss_bytes"] - rows[-2]["peak_rss_bytes"]) / (sizes[-1] - sizes[-2])
     return {"feeder": case, "batches": rows, "growth_bytes_per_environment": int(growth)}
 

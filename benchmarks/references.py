@@ -17,7 +17,14 @@ from gridray.evaluation.rollout import held_out_days
 from gridray.policies.registry import POLICIES, TWIN_POLICIES, make_reference
 from gridray.tasks.registry import make_task
 
-CASES = ("volt_var:ieee13", "volt_var:ieee34", "volt_var:ieee123", "storage:ieee13")
+CASES = (
+    "volt_var:ieee13",
+    "storage:ieee13",
+    "ev_charging:ieee13",
+    "curtailment:ieee13",
+    "reconfiguration:ieee13",
+    "reconfiguration:ieee123",
+)
 NUM_DAYS = 12
 
 

@@ -67,7 +67,7 @@ def sampling(*, quick: bool) -> dict[str, Any]:
         "light": ("light", LightVectorEnv(NUM_ENVS)),
         "volt_var_ieee13": ("gridray/VoltVar-ieee13-v0", envs),
     }
-    num_steps, repeats = (NUM_ENVS * 4, 1) if quick else (NUM_ENVS * 48, 3)
+    num_steps, repeats = (NUM_ENVS * 4, 1) if quick else (NUM_ENVS * 48, 7)
     return {name: _case(env_id, bare, num_steps, repeats) for name, (env_id, bare) in cases.items()}
 
 
@@ -79,7 +79,6 @@ def _case(env_id: str, bare: Any, num_steps: int, repeats: int) -> dict[str, Any
         .rl_module(model_config={"fcnet_hiddens": HIDDEN})
         .debugging(seed=0)
     )
-    env_s = _env_s(bare)
     runners = {"default": SingleAgentEnvRunner(config=config), "array": ArrayEnvRunner(config=config)}
     times: dict[str, list[float]] = {name: [] for name in runners}
     for runner in runners.values():
@@ -87,10 +86,11 @@ def _case(env_id: str, bare: Any, num_steps: int, repeats: int) -> dict[str, Any
     for _ in range(repeats):
         for name, runner in runners.items():
             times[name].append(_seconds_per_step(partial(runner.sample, num_timesteps=num_steps)))
-    found: dict[str, Any] = {"num_envs": NUM_ENVS, "hidden": HIDDEN, "env_steps_per_s": round(1.0 / env_s)}
+    found: dict[str, Any] = {"num_envs": NUM_ENVS, "hidden": HIDDEN, "env_steps_per_s": round(1.0 / _env_s(bare))}
     for name, seconds in times.items():
         found[f"{name}_runner_steps_per_s"] = round(1.0 / median(seconds))
-        found[f"{name}_runner_env_share"] = round(env_s / median(seconds), 3)
+        env_share, network_share = _shares(runners[name], num_steps)
+        found[f"{name}_runner_env_share"], found[f"{name}_runner_network_share"] = env_share, network_share
     found["speedup"] = round(median(times["default"]) / median(times["array"]), 2)
     found["speedups"] = [round(a / b, 2) for a, b in zip(times["default"], times["array"], strict=True)]
     return found
@@ -101,6 +101,28 @@ def _seconds_per_step(sample: Any) -> float:  # noqa: ANN401
         start = time.perf_counter()
         episodes = sample()
         return (time.perf_counter() - start) / sum(len(episode) for episode in episodes)
+
+
+def _shares(runner: Any, num_steps: int) -> tuple[float, float]:  # noqa: ANN401
+    """Return the shares of sampling's time that pass in the environment's step and in the network."""
+    spent = [0.0, 0.0]
+
+    def counted(function: Any, number: int) -> Any:  # noqa: ANN401
+        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            start = time.perf_counter()
+            result = function(*args, **options)
+            spent[number] += time.perf_counter() - start
+            return result
+
+        return call
+
+    env, module = runner.env.env, runner.module
+    env.step, module._forward_exploration = counted(env.step, 0), counted(module._forward_exploration, 1)  # noqa: SLF001
+    start = time.perf_counter()
+    runner.sample(num_timesteps=num_steps)
+    total = time.perf_counter() - start
+    del env.step, module._forward_exploration  # noqa: SLF001
+    return round(spent[0] / total, 3), round(spent[1] / total, 3)
 
 
 def _env_s(envs: Any) -> float:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -80,5 +81,16 @@ def test_environment_benchmark_steps_all_kinds(run: Any) -> None:  # noqa: ANN40
     assert 0.0 < results["volt_var"]["ieee13"]["solver_share"] < 1.0
     for row in results["rllib"].values():
         assert row["env_steps_per_s"] > row["default_runner_steps_per_s"] > 0
-        assert 0.0 < row["default_runner_env_share"] < 1.0
+        for runner in ("default", "array"):
+            assert 0.0 < row[f"{runner}_runner_env_share"] + row[f"{runner}_runner_network_share"] < 1.0
     assert results["four_in_one_actor"]["four_over_four_times_one"] < 1.0
+
+
+def test_page_of_environments_shows_the_results_committed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    environments = importlib.import_module("environments")
+    page = tmp_path / "page.md"
+    shown = (BENCHMARKS.parent / "docs/environments.md").read_text("utf-8")
+    page.write_text(shown, "utf-8")
+    environments.write_page(page, json.loads((BENCHMARKS / "environments.json").read_text("utf-8")))
+    assert page.read_text("utf-8") == shown

@@ -150,6 +150,11 @@ def test_environment_and_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as left:
         main(["compat", "anm6", "ANM6Easy", "--policy", "curtail", "--json"])
     assert left.value.code == 0
-    assert len(json.loads(capsys.readouterr().out)["rewards"]) == 3000
+    printed = json.loads(capsys.readouterr().out)
+    rewards = np.array(printed["rewards"])
+    assert len(rewards) == 3000
+    assert printed["return"] == pytest.approx(rewards.sum())
+    assert printed["discount"] == 0.995
+    assert printed["discounted_return"] == pytest.approx(sum(r * 0.995**t for t, r in enumerate(rewards)))
     with pytest.raises(ConfigError, match="There is no policy 'utility'"):
         episode_rewards(Anm6Easy(Anm6Config()), "utility", [0])

@@ -212,3 +212,31 @@ def test_reset_row_costs_nothing_and_counts_as_solved() -> None:
     assert (rewards == 0.0).all()
     assert (infos["converged"] == 1.0).all()
     assert all((value == 0.0).all() for name, value in infos.items() if name.startswith("cost_"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"day": 3}, "no option 'day': give days or seeds"),
+        ({"reset_mask": np.array([True, False])}, "no option 'reset_mask'"),
+        ({"days": [3, 40]}, r"options\['days'\] has 40: give days from 0 to 9"),
+        ({"days": [-1, 3]}, r"options\['days'\] has -1"),
+        ({"days": [0.5, 3]}, "give whole numbers from 0"),
+        ({"seeds": [-1, 3]}, "give whole numbers from 0"),
+        ({"days": 3}, r"shape \(\): give \(2,\)"),
+    ],
+)
+def test_reset_takes_no_option_that_means_nothing(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_vector_env("volt_var", SMALL, 2).reset(options=options)
+
+
+def test_single_environment_takes_one_day_and_no_step_comes_before_reset() -> None:
+    single = make_env("volt_var", **SMALL)
+    with pytest.raises(ConfigError, match="call reset before the first step"):
+        single.step(np.zeros(single.action_space.shape, np.float32))
+    with pytest.raises(ConfigError, match="no option 'days': give day"):
+        single.reset(options={"days": [3]})
+    with pytest.raises(ConfigError, match="seed is -1"):
+        single.reset(seed=-1)
+    assert single.reset(options={"day": 9})[1] == {"day": 9}

@@ -12,11 +12,12 @@ from gridray.errors import ConfigError
 from gridray.feeders.library import load_feeder
 from gridray.profiles.ev import EvConfig, ev_sessions
 from gridray.profiles.processes import Clock
+from gridray.tasks.base import scaled_actions
 from gridray.tasks.curtailment import Curtailment, CurtailmentConfig
 from gridray.tasks.ev_charging import EvCharging, EvChargingConfig
 from gridray.tasks.fleets.ev_chargers import EFFICIENCY, shared_kw
 from gridray.tasks.fleets.ev_sessions import episode_sessions
-from gridray.tasks.fleets.heat_pumps import LOW_C
+from gridray.tasks.fleets.heat_pumps import LOW_C, SET_POINT_C
 from gridray.tasks.siting import spread_buses
 from gridray.tasks.storage import Storage, StorageConfig
 from gridray.tasks.twin import calendar
@@ -151,6 +152,17 @@ def test_cold_houses_heat_whatever_is_asked() -> None:
     own = state.fleets["heat_pump"]
     assert (own.indoor_c > LOW_C - 2.0).all()
     assert (own.outdoor_c < own.indoor_c).all()
+
+
+def test_houses_left_alone_keep_their_temperature() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60))
+    state = started(task)
+    hold = np.repeat(scaled_actions(task.action_channels, {}), NUM_ENVS, axis=0)
+    duty = state.fleets["heat_pump"].duty.copy()
+    assert ((duty > 0.0) & (duty < 1.0)).all(), "winter days"
+    for _ in range(4):
+        task.step(state, hold)
+        np.testing.assert_allclose(state.fleets["heat_pump"].indoor_c, SET_POINT_C, atol=1e-6)
 
 
 def test_inverters_follow_the_voltage_by_themselves() -> None:

@@ -19,12 +19,13 @@ from gridray.physics.measure import (
 )
 from gridray.physics.powerflow import solve
 from gridray.tasks.siting import site_inverters
+from gridray.tasks.twin_task import InverterConfig
 
 if TYPE_CHECKING:
     from gridray.physics.state import GridState
 
 PUBLISHED = load_feeder("ieee34")
-PV, BATTERIES = site_inverters(PUBLISHED, pv_kw=500.0, num_pv=2, battery_kw=90.0, num_batteries=1, battery_hours=4.0)
+PV, BATTERIES = site_inverters(PUBLISHED, InverterConfig(pv_share=0.3, num_pv=2, battery_share=0.05))
 GRID = compile_feeder(PUBLISHED.with_generators((*PV, *BATTERIES)))
 
 

@@ -45,6 +45,12 @@ def test_metered_buses_are_those_named_and_those_of_devices() -> None:
         assert make_policy(policy, task).act(np.zeros((2, len(task.observation_channels)), np.float32), None).any()
 
 
+def test_only_devices_are_metered_unless_more_is_named() -> None:
+    task, _ = observed("volt_var", observation={"mode": "metered"})
+    metered = {c.name.split(".")[1] for c in task.observation_channels if c.name.startswith("vmag_pu.")}
+    assert metered == set().union(*(fleet.buses for fleet in task.twin.fleets))
+
+
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize("points", [{}, {"metered_share": 0.3}], ids=["all", "metered"])
 def test_local_mode_shows_the_views_that_the_points_give(name: str, points: dict[str, Any]) -> None:

@@ -83,6 +83,10 @@ CIRCUITS = {
         "~ kvas=(1000 500 300 800) %rs=(.3 .4 .5 .6) xscarray=[6 7 8 5 6 4] %imag=.3\n"
         "new load.q bus1=d kv=4.16 kw=100\nnew load.r bus1=e kv=.48 kw=100 conn=delta" + LOADS
     ),
+    "second sources": (
+        "new vsource.v bus1=c basekv=12.47 angle=-3 r1=.5 x1=2 r0=1 x0=4\nnew line.s bus1=b bus2=c linecode=a\n"
+        "new vsource.w bus1=c.1 phases=1 basekv=7.2 pu=1.01 r1=.5 x1=2 r0=.5 x0=2" + LOADS
+    ),
     "one conductor open": "new line.s bus1=b bus2=c linecode=a length=9 units=mi\nopen line.s 2 3\nclose line.s 1"
     + LOADS,
     "a line charges from one end": (
@@ -127,6 +131,41 @@ def test_voltages_and_losses_are_opendss(tmp_path: Path, name: str) -> None:
     assert (np.abs(result.voltage[0] - expected) / grid.node_base_v).max() < 1e-7
     losses = complex(circuit.Losses[0], circuit.Losses[1]) / 1e3
     assert result.losses_kva[0] == pytest.approx(losses, rel=1e-5, abs=1e-5)
+    assert result.source_kva[0] == pytest.approx(-complex(*circuit.TotalPower), rel=1e-6)
+
+
+REGULATORS = {
+    "32 steps of 0.00625": ("", "vreg=122"),
+    "few large steps": ("numtaps=8 maxtap=1.05 mintap=.95", "vreg=122"),
+    "steps that do not divide 0.00625": ("numtaps=20", "vreg=121.5"),
+    "a range to one side": ("numtaps=16 maxtap=1.05 mintap=.85", "vreg=115"),
+    "at the end of its range": ("numtaps=8 maxtap=1.02 mintap=.98", "vreg=126"),
+    "line drop and another start": ("tap=.95", "vreg=122 band=3 ctprim=300 r=2 x=3"),
+    "delta": ("", "vreg=122 ptratio=103.9"),
+}
+
+
+@pytest.mark.parametrize("name", REGULATORS)
+def test_free_regulators_end_at_opendss_taps(tmp_path: Path, name: str) -> None:
+    tap, control = REGULATORS[name]
+    kind = "delta" if name == "delta" else "wye"
+    script = f"""{HEAD}
+new transformer.t buses=(b c) conns=(wye {kind}) kvs=(12.47 12.47) kvas=(5000 5000) xhl=.1 %loadloss=.01 wdg=2 {tap}
+new line.q bus1=c bus2=d linecode=a length=8 units=mi
+new load.l bus1=d kv=12.47 kw=2500 conn={kind} vminpu=.8 vmaxpu=1.2
+new regcontrol.r transformer=t winding=2 ptratio=60 band=2 {control}
+{TAIL}"""
+    (tmp_path / "master.dss").write_text(script)
+    DSS.Text.Commands(f"clear\nset defaultbasefrequency=60\n{script}")
+    DSS.Text.Commands("set controlmode=static tolerance=1e-9 maxiterations=500\nsolve")
+    theirs, active_winding = DSS.ActiveCircuit.Transformers, "Wdg"
+    theirs.Name = "t"
+    setattr(theirs, active_winding, 2)
+    grid = gridray.compile_feeder(gridray.load_feeder(tmp_path / "master.dss"))
+    result = gridray.solve(grid, controls="free")
+    assert result.converged.all()
+    assert result.taps[0, 0] != 1.0
+    assert result.taps[0, 0] == pytest.approx(theirs.Tap, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_an_outage_without_answer_costs_its_customers_minutes_and_energy() -> No
     keep = np.zeros((NUM_ENVS, len(task.action_channels)), np.float32)
     for _ in range(48):
         demand = state.grid.items_kw[: len(task.grid.load_names)].copy()
-        out = ~state.fleets["switch"].is_supplied[task.supply._zone]
+        out = ~state.fleets["switch"].is_supplied[task.supply.zone]
         expected_min += 30.0 * (task.supply.customers * out).sum(axis=0) / task.supply.customers.sum()
         expected_kwh += 0.5 * (demand * out).sum(axis=0)
         result = task.step(state, keep)

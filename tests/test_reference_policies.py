@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gridray.compat.anm6 import Anm6Config, Anm6Easy
 from gridray.errors import ConfigError
-from gridray.evaluation.rollout import evaluate_policy
+from gridray.evaluation.rollout import day_seeds, evaluate_policy
 from gridray.policies.look_ahead import LookAhead
 from gridray.policies.optimal.day import Day
+from gridray.policies.optimal.following import following
 from gridray.policies.optimal.hindsight import penalties
+from gridray.policies.optimal.network import follow
 from gridray.policies.optimal.plan import PLANNERS, PerfectPlan
 from gridray.policies.optimal.programme import Programme
+from gridray.policies.optimal.restoration import radial_states
 from gridray.policies.optimal.storage import best_storage_day
 from gridray.policies.optimal.volt_var import bound_day, plan_day
 from gridray.policies.registry import POLICIES, make_policy, make_reference
+from gridray.policies.restoration import Restoration
 from gridray.policies.search import SearchSpace, action_space, actions_of, coordinate_search, points_of
 from gridray.policies.static import StaticSetting, best_setting
 from gridray.tasks.base import set_points
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 
 CONFIG = {"feeder": "ieee13", "num_days": 40, "step_minutes": 60, "days": "held_out"}
 DAYS = np.array([4, 9, 24])
+MOST_OF_GAP = {"volt_var": 0.05, "storage": 0.05, "reconfiguration": 0.05, "ev_charging": 0.6, "curtailment": 0.6}
+"""Share of the way from utility controls to the bound that perfect_plan may lack. Where the feeder's own regulators
+follow a plan in steps and with a dead band it lacks more."""
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +136,30 @@ def test_static_setting_sees_training_days_only_and_reaches_its_taps(task: Task)
 def test_no_policy_passes_the_bound_and_the_plan_comes_near(name: str, planner: PerfectPlan) -> None:
     made = make_task(name, CONFIG)
     own = planner if name == "volt_var" else PerfectPlan(made)
-    bounds = np.array([own.best(int(day)).bound for day in DAYS])
+    bounds = np.array([own.best(*one).bound for one in zip(DAYS.tolist(), day_seeds(DAYS, 0).tolist(), strict=True)])
     reached = {policy: returns(policy, made) for policy in (*POLICIES, "greedy")}
     reached["perfect_plan"] = evaluate_policy(own, made, days=DAYS).returns
     for policy, found in reached.items():
         assert (found <= bounds).all(), policy
     gap = (bounds - reached["utility_controls"]).sum()
-    assert (bounds - reached["perfect_plan"]).sum() < 0.05 * gap
-    assert reached["perfect_plan"].sum() > max(found.sum() for p, found in reached.items() if p != "perfect_plan")
+    assert (bounds - reached["perfect_plan"]).sum() < MOST_OF_GAP[name] * gap
+    if name != "curtailment":
+        assert reached["perfect_plan"].sum() > max(found.sum() for p, found in reached.items() if p != "perfect_plan")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pv_autonomy": "volt_var_watt"},
+        {"num_pv": 0, "num_batteries": 0, "num_flexible": 0, "num_heat_pumps": 0},
+        {"feeder": "ieee34", "pv_share": 2.0},
+    ],
+)
+def test_bound_of_curtailment_holds_for_other_fleets(config: dict[str, object]) -> None:
+    made = make_task("curtailment", CONFIG | config)
+    bound = PerfectPlan(made).best(9).bound
+    for policy in ("hold", "perfect_plan", "greedy"):
+        assert evaluate_policy(make_reference(policy, made), made, days=[9]).returns[0] <= bound, policy
 
 
 def test_bound_is_just_above_brute_force_on_a_small_day() -> None:
@@ -211,7 +235,7 @@ def test_programme_finds_the_known_optimum() -> None:
 
 def test_task_without_a_programme_and_wrong_horizons_are_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="no optimisation bound"):
-        PerfectPlan(make_task("ev_charging", {"num_days": 10, "step_minutes": 60}))
+        PerfectPlan(Anm6Easy(Anm6Config()))
     with pytest.raises(ConfigError, match="num_blocks is 3"):
         LookAhead(task, horizon=2, num_blocks=3)
 
@@ -226,3 +250,67 @@ def test_nobody_sheds_load_unasked(name: str) -> None:
     assert all(
         value > 0.0 for channel, value in points.items() if channel.startswith("pv.") and channel.endswith(".kw")
     )
+
+
+def test_a_day_without_a_plan_is_left_alone_beside_one_that_has_one() -> None:
+    made = make_task("ev_charging", CONFIG)
+    state = made.new_state(2)
+    made.reset(state, np.arange(2), DAYS[:2], np.zeros(2, dtype=np.uint64))
+    name = made.action_channels[0].name
+    found = set_points(made.action_channels, following(made, state, [{}, {name: np.full(24, 110.0)}]))
+    most = [channel.high for channel in made.action_channels]
+    np.testing.assert_allclose(found, [most, [110.0, *most[1:]]], rtol=1e-6)
+
+
+def test_radial_states_are_the_forests() -> None:
+    # A triangle of three zones: all 8 states but the one that closes the loop; beside it a fourth zone on one switch.
+    ends = np.array([[0, 1], [1, 2], [2, 0], [2, 3]])
+    states = radial_states(ends, 4)
+    assert len(states) == 14
+    assert not states[:, :3].all(axis=1).any()
+
+
+def test_restoration_plan_is_better_than_any_state_kept_all_day() -> None:
+    made = make_task("reconfiguration", CONFIG | {"num_sectionalisers": 1, "num_ties": 1})
+    channels = [f"switch.{name}.state" for name in made.switches.names]
+    states = radial_states(made.switches.zones.ends, len(made.switches.zones.names)).astype(float)
+    for day, seed in ((4, 0), (9, 5)):
+        best = PerfectPlan(made).best(day, seed)
+        days = [dict(zip(channels, np.repeat(state[:, None], 24, axis=1), strict=True)) for state in states]
+        kept = [follow(made, day, plan, seed=seed) for plan in days]
+        reached = follow(made, day, best.set_points, seed=seed).rewards.sum()
+        assert max(one.rewards.sum() for one in kept) - 1e-9 <= reached <= best.bound + 1e-9
+
+
+def test_utility_isolates_feeds_over_ties_and_goes_back() -> None:
+    made = make_task("reconfiguration", CONFIG | {"feeder": "ieee123"})
+    policy, rng, num = make_policy("utility_controls", made), np.random.default_rng(0), 12
+    state = made.new_state(num)
+    made.reset(state, np.arange(num), np.arange(num), np.arange(num, dtype=np.uint64))
+    rows = [made.grid.switch_names.index(name) for name in made.switches.names]
+    normal = made.grid.nominal_switch_closed[rows]
+    has_restored = np.zeros(num, dtype=np.bool_)
+    for _ in range(made.num_steps):
+        faulted = made.outages.faulted(state.fleets["zone"])
+        result = made.step(state, policy.act(made.observe(state), rng))
+        assert (result.costs["refused_operations"] == 0.0).all(), "it stays radial and feeds no fault"
+        closed = state.grid.switch_closed[rows]
+        has_restored |= faulted.any(axis=0) & (closed[normal == 0.0] == 1.0).any(axis=0)
+        is_whole = ~(faulted | made.outages.faulted(state.fleets["zone"])).any(axis=0)
+        np.testing.assert_array_equal(closed[:, is_whole], np.repeat(normal[:, None], is_whole.sum(), axis=1))
+    assert has_restored.any()
+
+
+def test_utility_leaves_out_what_a_tie_cannot_carry() -> None:
+    served = {}
+    for load_scale in (0.5, 1.0):
+        made = make_task("reconfiguration", CONFIG | {"load_scale": load_scale})
+        names = [channel.name for channel in made.observation_channels]
+        faults = made.switches.zones.names[1:]
+        seen = np.zeros((len(faults), len(names)))
+        for row, zone in enumerate(faults):
+            seen[row, names.index(f"zone.{zone}.repair_h")] = 3.0
+        # Closed switches make a tree of the zones that have supply.
+        served[load_scale] = 1 + np.nansum(Restoration(made, names).positions(seen), axis=0)
+    assert (served[0.5] == len(faults)).all(), "half the load: all but the faulted zone, whichever it is"
+    assert served[1.0].sum() < served[0.5].sum()

@@ -13,9 +13,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from gridray.envs.rllib import register_rllib_envs
-from gridray.envs.rllib_runner import ArrayEnvRunner
+from gridray.envs.rllib_runner import COSTS, ArrayEnvRunner
 from gridray.envs.rollout_arrays import RolloutArrays, episode_cuts
 from gridray.errors import ConfigError
+from gridray.tasks.volt_var import VoltVar
 
 if TYPE_CHECKING:
     from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -53,9 +54,14 @@ def assert_same(first: SingleAgentEpisode, second: SingleAgentEpisode) -> None:
         expected, given = getattr(first, read)(), getattr(second, read)()
         np.testing.assert_array_equal(given, expected)
         assert given.dtype == expected.dtype
-    assert first.extra_model_outputs.keys() == second.extra_model_outputs.keys()
+    assert first.extra_model_outputs.keys() | {COSTS} == second.extra_model_outputs.keys()
     for name in first.extra_model_outputs:
         np.testing.assert_array_equal(second.get_extra_model_outputs(name), first.get_extra_model_outputs(name))
+    # The default runner has the costs in a dictionary a step.
+    names = [f"cost_{name}" for name in VoltVar.cost_names]
+    expected = np.array([[info[name] for name in names] for info in first.get_infos()[1:]])
+    np.testing.assert_array_equal(second.get_extra_model_outputs(COSTS), expected)
+    assert expected.any()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,20 @@ def test_whole_episodes_are_the_default_runners_and_days_start_anew_after_them()
     assert all(episode.t_started == 0 for episode in runner.sample(num_timesteps=30))
     assert len(runner.sample(num_timesteps=30, random_actions=True)) >= NUM_ENVS
     assert runner.sample(num_timesteps=0) == []
+
+
+def test_costs_reach_the_learner_step_by_step() -> None:
+    runner = ArrayEnvRunner(config=config(), worker_index=0)
+    episodes = runner.sample(num_timesteps=130)
+    expected = np.concatenate([episode.get_extra_model_outputs(COSTS) for episode in episodes])
+    learner = config().build_learner(env=runner.env.env)
+    batch = learner._learner_connector(
+        rl_module=learner.module, batch={}, episodes=episodes, explore=False, shared_data={}, metrics=learner.metrics
+    )
+    learned = batch["default_policy"]
+    # PPO adds a row to each episode, which it leaves out of the loss.
+    assert len(learned[Columns.OBS]) == len(expected) + len(episodes)
+    np.testing.assert_allclose(learned[COSTS][learned[Columns.LOSS_MASK]].numpy(), expected, rtol=1e-6)
 
 
 def test_ppo_trains_through_the_array_runner_in_an_actor() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ import pytest
 from gridray.envs.registration import ENV_IDS
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError
+from gridray.feeders.library import load_feeder
+from gridray.physics.compiled import compile_feeder
 from gridray.tasks.base import scaled_actions, set_points
 from gridray.tasks.constraints import CONSTRAINT_COSTS
+from gridray.tasks.fleets.regulators import Regulators
 from gridray.tasks.registry import TASKS, make_task
 
 if TYPE_CHECKING:
@@ -39,9 +43,7 @@ def random_actions(of: Task, num_envs: int, seed: int = 0) -> NDArray[np.float32
 
 
 def no_op(of: Task, num_envs: int) -> NDArray[np.float32]:
-    first = of.action_channels[0]
-    neutral = np.nan if first.kind == "switch" else 0.0
-    return scaled_actions(of.action_channels, {first.name: np.full(num_envs, neutral)})
+    return np.repeat(scaled_actions(of.action_channels, {}), num_envs, axis=0)
 
 
 def play(envs: GridVectorEnv, actions: NDArray[np.float32], num_steps: int) -> list[NDArray[np.float64]]:
@@ -133,8 +135,8 @@ def test_action_that_is_not_a_number_is_refused(name: str) -> None:
 def test_no_op_moves_nothing_and_is_safe(name: str) -> None:
     of = task(name)
     actions = no_op(of, 4)
-    decoded = set_points(of.action_channels, actions)
-    assert (np.nan_to_num(decoded) == 0.0).all()
+    neutral = [np.nan if channel.neutral is None else channel.neutral for channel in of.action_channels]
+    np.testing.assert_allclose(set_points(of.action_channels, actions), np.tile(neutral, (4, 1)), atol=1e-9)
     envs = GridVectorEnv(of, 4, seed=1)
     envs.reset()
     for _ in range(of.num_steps):
@@ -168,7 +170,12 @@ def test_unsolved_power_flow_is_reported_and_never_seen_as_a_number_that_is_none
 
 @EVERY_TASK
 def test_nobody_can_have_a_step_of_seven_minutes_or_negative_loads(name: str) -> None:
-    wrong: list[dict[str, Any]] = [{"step_minutes": 7}, {"load_scale": -1.0}, {"held_out_every": 1}]
+    wrong: list[dict[str, Any]] = [
+        {"step_minutes": 7},
+        {"load_scale": float("inf")},
+        {"seed": -1},
+        {"held_out_every": 1},
+    ]
     for config in wrong:
         with pytest.raises(ConfigError, match=next(iter(config))):
             make_task(name, SMALL | config)
@@ -204,3 +211,13 @@ def test_fleet_may_be_empty_but_not_negative(name: str, field: str) -> None:
     assert np.isfinite(rewards).all()
     with pytest.raises(ConfigError, match=f"{field} is -1"):
         make_task(name, config | {field: -1})
+
+
+def test_regulator_of_other_steps_is_refused() -> None:
+    feeder = load_feeder("ieee13")
+    transformers = tuple(
+        replace(t, windings=tuple(replace(winding, num_taps=16) for winding in t.windings)) for t in feeder.transformers
+    )
+    coarse = replace(feeder, transformers=transformers)
+    with pytest.raises(ConfigError, match=r"'reg1' has taps of 0\.0125: tasks move regulators by 0\.00625"):
+        Regulators(coarse, compile_feeder(coarse), 0.25)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from gridray.cli.output import print_json, print_table
@@ -40,8 +41,12 @@ def command(  # one parameter per option
     if system not in anchor.systems:
         raise ConfigError(f"{name} has no system '{system}': give one of {', '.join(anchor.systems)}.")
     rewards = anchor.play(Run(system, policy, profile, seed), data)
+    returns = {"return": float(rewards.sum())}
+    if anchor.discount < 1.0:
+        returns |= {"discount": anchor.discount}
+        returns |= {"discounted_return": float(rewards @ anchor.discount ** np.arange(len(rewards)))}
     if as_json:
-        print_json({"rewards": rewards, "return": rewards.sum()})
+        print_json({"rewards": rewards} | returns)
     else:
         print_table(f"{name} {system}, {policy}", ["step", "reward"], list(enumerate(rewards.tolist(), 1)))
-        print_table("", ["return"], [[float(rewards.sum())]])
+        print_table("", list(returns), [list(returns.values())])

@@ -61,8 +61,8 @@ def command(  # noqa: PLR0917
 ) -> None:
     """Compare policies on held-out days and place them between random, utility controls and the optimum.
 
-    Scores are 0 for random and 100 for the ceiling: an optimisation bound where the task has one (volt_var, storage),
-    else the best that was found. Random and utility controls always run too. With --offline, returns are estimated by
+    Scores are 0 for random and 100 for the ceiling: an optimisation bound, or the best that was found
+    where there is none. Random and utility controls always run too. With --offline, returns are estimated by
     fitted Q evaluation, importance sampling and doubly robust from logged days.
 
     Example: gridray evaluate static greedy perfect_plan runs/north/policy --days 36 --report report

@@ -105,7 +105,10 @@ class Anm6Easy:
         self._first_mvar = unit * rng.uniform(-1.0, 1.0, (2, num_starts)) * np.array([[SOLAR.max_q], [WIND.max_q]])
         units = (("solar", SOLAR), ("wind", WIND))
         self.action_channels = (
-            *(ActionChannel(f"{name}.p", "MW", unit.min_p, unit.max_p, "continuous") for name, unit in units),
+            *(
+                ActionChannel(f"{name}.p", "MW", unit.min_p, unit.max_p, "continuous", unit.max_p)
+                for name, unit in units
+            ),
             *(ActionChannel(f"{name}.q", "Mvar", -unit.max_q, unit.max_q, "continuous") for name, unit in units),
             ActionChannel("storage.p", "MW", STORAGE.min_p, STORAGE.max_p, "continuous"),
             ActionChannel("storage.q", "Mvar", -STORAGE.max_q, STORAGE.max_q, "continuous"),

@@ -86,4 +86,4 @@ def compare(_data: Path | None) -> list[Comparison]:
     return rows
 
 
-ANCHOR = Anchor((SYSTEM,), ", ".join(POLICIES), play, compare)
+ANCHOR = Anchor((SYSTEM,), ", ".join(POLICIES), play, compare, DISCOUNT)

@@ -34,6 +34,7 @@ class Comparison(NamedTuple):
 class Anchor(NamedTuple):
     """A benchmark of others rebuilt here.
 
+    discount: of rewards from step to step in the returns that its authors publish.
     play: rewards of an episode, float64 [num_steps]; compare: its table. Both take the folder of the original's data,
     None where it needs none or none is given.
     """
@@ -42,3 +43,4 @@ class Anchor(NamedTuple):
     policies: str
     play: Callable[[Run, Path | None], NDArray[np.float64]]
     compare: Callable[[Path | None], list[Comparison]]
+    discount: float = 1.0

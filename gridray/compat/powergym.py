@@ -262,10 +262,13 @@ class PowerGym:
     def _action_channels(self) -> tuple[ActionChannel, ...]:
         grid = self.grid
         return (
-            *(ActionChannel(f"capacitor.{name}.state", "1", 0, 1, "level") for name in grid.capacitor_names),
-            *(ActionChannel(f"regulator.{name}.tap", "step", 0, NUM_TAPS - 1, "level") for name in grid.tap_names),
+            *(ActionChannel(f"capacitor.{name}.state", "1", 0, 1, "level", 1) for name in grid.capacitor_names),
             *(
-                ActionChannel(f"battery.{name}.level", "1/16 of rated kW", 0, NUM_LEVELS - 1, "level")
+                ActionChannel(f"regulator.{name}.tap", "step", 0, NUM_TAPS - 1, "level", NUM_TAPS - 1)
+                for name in grid.tap_names
+            ),
+            *(
+                ActionChannel(f"battery.{name}.level", "1/16 of rated kW", 0, NUM_LEVELS - 1, "level", IDLE)
                 for name in grid.generator_names
             ),
         )

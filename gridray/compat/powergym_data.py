@@ -140,7 +140,8 @@ def _feeder(folder: Path, master: str, load_names: list[str]) -> Feeder:
         (home / "loadshape.dss").write_text(shapes, encoding="utf-8")
         if not (home / "buscoords.csv").exists():
             (home / "buscoords.csv").write_text("", encoding="utf-8")
-        return load_feeder(home / master.lower())
+        # Their scripts end in the mode that steps through a day; the hours' loads are set here.
+        return load_feeder(home / master.lower(), commands=("set mode=snapshot",))
 
 
 def _elements(folder: Path, elsewhere: tuple[Path, ...], name: str) -> Iterator[_Element]:

@@ -1,10 +1,12 @@
 """Batteries: energy, losses both ways, ratings, and a state of charge that no rounding takes out of its bounds."""
 
+# mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from gridray.devices.checks import check_within
 
@@ -63,18 +65,15 @@ def check_battery(battery: Battery) -> None:
     check_within("Battery", "self_discharge_per_h", battery.self_discharge_per_h, 0.0, 1.0)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def power_range_kw(
     battery: Battery, soc: NDArray[np.float64], step_h: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the least (charging) and the most power that the energy and the ratings allow for step_h, kW, [N, E]."""
-    stored = _at_rest(battery, soc, step_h)
-    room_kwh = np.maximum(battery.soc_max - stored, 0.0) * battery.kwh
-    left_kwh = np.maximum(stored - battery.soc_min, 0.0) * battery.kwh
-    least = -np.minimum(np.minimum(battery.charge_kw, battery.kva), room_kwh / battery.charge_efficiency / step_h)
-    most = np.minimum(np.minimum(battery.discharge_kw, battery.kva), left_kwh * battery.discharge_efficiency / step_h)
-    return least, most
+    return _range_kw(battery, _at_rest(battery, soc, step_h), step_h)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def step_battery(
     battery: Battery, soc: NDArray[np.float64], kw: NDArray[np.float64], kvar: NDArray[np.float64], step_h: float
 ) -> BatteryStep:
@@ -91,9 +90,10 @@ def step_battery(
         kvar: reactive power set-point, [N, E].
         step_h: length of the interval, h.
     """
-    kw = np.clip(kw, *power_range_kw(battery, soc, step_h))
-    drawn_kw = np.where(kw > 0.0, kw / battery.discharge_efficiency, kw * battery.charge_efficiency)
     stored = _at_rest(battery, soc, step_h)
+    least, most = _range_kw(battery, stored, step_h)
+    kw = np.clip(kw, least, most)
+    drawn_kw = np.where(kw > 0.0, kw / battery.discharge_efficiency, kw * battery.charge_efficiency)
     # The power was cut to what fits: only its rounding is left to clip.
     after = np.clip(stored - drawn_kw * step_h / battery.kwh, battery.soc_min, battery.soc_max)
     most_kvar = np.sqrt(np.maximum((battery.kva - kw) * (battery.kva + kw), 0.0))
@@ -101,7 +101,19 @@ def step_battery(
     return BatteryStep(after, kw, np.clip(kvar, -most_kvar, most_kvar), loss_kwh)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def _at_rest(battery: Battery, soc: NDArray[np.float64], step_h: float) -> NDArray[np.float64]:
     """Return the state of charge after self-discharge, which ends at soc_min."""
     kept = soc * (1.0 - battery.self_discharge_per_h) ** step_h
     return np.maximum(kept, np.minimum(soc, battery.soc_min))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _range_kw(
+    battery: Battery, stored: NDArray[np.float64], step_h: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    room_kwh = np.maximum(battery.soc_max - stored, 0.0) * battery.kwh
+    left_kwh = np.maximum(stored - battery.soc_min, 0.0) * battery.kwh
+    least = -np.minimum(np.minimum(battery.charge_kw, battery.kva), room_kwh / battery.charge_efficiency / step_h)
+    most = np.minimum(np.minimum(battery.discharge_kw, battery.kva), left_kwh * battery.discharge_efficiency / step_h)
+    return least, most

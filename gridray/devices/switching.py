@@ -59,8 +59,13 @@ def operate(
     """
     most = np.where(can_operate(limits, state), np.floor(operations_left(limits, state)), 0.0)
     made = np.clip(change, -most, most)
+    return made, counted(state, made, step_s)
+
+
+def counted(state: OperationState, made: NDArray[np.float64], step_s: float) -> OperationState:
+    """Return the state after an interval of step_s that began with these changes, [N, E]."""
     rested_s = np.where(made != 0.0, 0.0, state.rested_s) + step_s
-    return made, OperationState(state.used + np.abs(made), rested_s)
+    return OperationState(state.used + np.abs(made), rested_s)
 
 
 def new_day(state: OperationState, is_midnight: NDArray[np.bool_]) -> OperationState:

@@ -73,6 +73,7 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, dict[str, Any]]]:
         """Start a day; options={"day": int} names it."""
+        # PettingZoo's own API test passes options that nobody knows.
         day = (options or {}).get("day")
         observations, infos = self._vector.reset(seed=seed, options=None if day is None else {"days": [day]})
         self.agents = list(self.possible_agents)

@@ -37,6 +37,8 @@ DEFAULT_CONNECTORS = {
     "UnBatchToIndividualItems",
 }
 """What RLlib puts between environment and module; `_act` does the same on whole arrays."""
+COSTS = "costs"
+"""Column [T, C] of the costs of each step, in the order of `GridVectorEnv.cost_names`, beside the module's outputs."""
 EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -45,7 +47,8 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
 
     Use it with `config.env_runners(env_runner_cls=ArrayEnvRunner, gym_env_vectorize_mode="vector_entry_point")`.
     Observations, actions, log-probabilities, rewards, cuts and metrics are those of RLlib's default runner with the
-    same seed and weights (`tests/test_rllib_runner.py`). Chunks carry no look-back rows and empty infos.
+    same seed and weights (`tests/test_rllib_runner.py`). Chunks carry no look-back rows and empty infos; costs are a
+    column beside the module's outputs, COSTS, which learners find in their batches.
     Sampling by episodes or at random is the default runner's; the environments are reset before and after it.
     It overrides a private method: tied to the Ray version in pyproject.toml.
     """
@@ -67,9 +70,16 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         self._ids: list[str | None] = [None] * self.num_envs
         self._t_started: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self._struct: Any = None
+        # What a buffer's constructor sets: it takes long, as it works out the structure of a space that is not there.
+        self._blank_buffer = vars(InfiniteLookbackBuffer(np.zeros(0)))
+        self._cost_columns: list[str] = []
+        self._low = self._high = self._span = None
         if self.env is not None:
             self._check_supported()
-            self._struct = self.env.single_action_space
+            self._struct = space = self.env.single_action_space
+            if self.config.normalize_actions and isinstance(space, Box) and space.is_bounded():
+                self._low, self._high, self._span = space.low, space.high, space.high - space.low
+            self._cost_columns = [f"cost_{name}" for name in getattr(self.env.env, "cost_names", ())]
 
     def _sample(
         self,
@@ -119,35 +129,43 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         arrays = RolloutArrays(num_timesteps // self.num_envs + 2)
         num_steps, acting_s = 0, 0.0
         arrays.write(0, obs=self._seen, seconds=np.float64(time.perf_counter()))
+        was_training = self.module.training
+        self.module.eval()
         while num_steps < num_timesteps:
             began = time.perf_counter()
             to_env, columns = self._act(self._seen, num_steps, explore=explore)
             acting_s += time.perf_counter() - began
             skip = self._pending
-            self._seen, rewards, terminated, truncated, _ = step(to_env)
+            self._seen, rewards, terminated, truncated, infos = step(to_env)
             self._pending = (terminated | truncated) & ~skip
+            if self._cost_columns:
+                columns[COSTS] = np.stack([infos[name] for name in self._cost_columns], axis=1)
             arrays.write(
                 arrays.num_rows, skip=skip, rewards=rewards, terminated=terminated, truncated=truncated, **columns
             )
             arrays.write(arrays.num_rows + 1, obs=self._seen, seconds=np.float64(time.perf_counter()))
             arrays.num_rows += 1
             num_steps += self.num_envs - int(skip.sum())
+        self.module.train(was_training)
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acting_s / arrays.num_rows)
         return arrays.finished(extra=("obs", "seconds"))
 
     def _act(
         self, observations: NDArray[Any], num_steps: int, *, explore: bool
     ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Return actions as the environment wants them, and what an episode keeps: actions and the module's outputs."""
+        """Return actions as the environment wants them, and what an episode keeps: actions and the module's outputs.
+
+        The module evaluates already: its public methods would switch it to that and back in every step.
+        """
         batch = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(observations)).to(self._device)}
         module = self.module
         with torch.no_grad():
             if explore:
                 runners = self.config.num_env_runners or 1
                 t = (self.num_env_steps_sampled_lifetime // runners + num_steps) * runners
-                out = dict(module.forward_exploration(batch, t=t))
+                out = dict(module._forward_exploration(batch, t=t))  # noqa: SLF001
             else:
-                out = dict(module.forward_inference(batch))
+                out = dict(module._forward_inference(batch))  # noqa: SLF001
             if Columns.ACTIONS not in out:
                 kind = module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
                 chosen = kind.from_logits(out[Columns.ACTION_DIST_INPUTS])
@@ -157,6 +175,8 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                     out[Columns.ACTION_LOGP] = chosen.logp(out[Columns.ACTIONS])
         columns = {name: value.cpu().numpy() for name, value in out.items() if isinstance(value, torch.Tensor)}
         actions = columns[Columns.ACTIONS]
+        if self._span is not None:
+            return np.clip(self._low + (actions + 1.0) * self._span / 2.0, self._low, self._high), columns
         if self.config.normalize_actions:
             return unsquash_action(actions, self._struct), columns  # type: ignore[no-untyped-call]
         if self.config.clip_actions:
@@ -183,25 +203,30 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
 
     def _episode(self, rows: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
         kept = {
-            name: InfiniteLookbackBuffer(value[first:last])
+            name: self._buffer(value[first:last])
             for name, value in rows.items()
             if name not in {"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS}
         }
-        kept[WEIGHTS_SEQ_NO] = InfiniteLookbackBuffer(np.full(last - first, self._weights_seq_no))
+        kept[WEIGHTS_SEQ_NO] = self._buffer(np.full(last - first, self._weights_seq_no))
         return SingleAgentEpisode(
             self._ids[env],
-            observations=InfiniteLookbackBuffer(rows["obs"][first : last + 1]),
+            observations=self._buffer(rows["obs"][first : last + 1]),
             observation_space=self.env.single_observation_space,
-            infos=InfiniteLookbackBuffer([{}] * (last - first + 1)),
-            actions=InfiniteLookbackBuffer(rows[Columns.ACTIONS][first:last]),
+            infos=self._buffer([{}] * (last - first + 1)),
+            actions=self._buffer(rows[Columns.ACTIONS][first:last]),
             action_space=self.env.single_action_space,
-            rewards=InfiniteLookbackBuffer(rows["rewards"][first:last]),
+            rewards=self._buffer(rows["rewards"][first:last]),
             terminated=bool(rows["terminated"][last - 1]),
             truncated=bool(rows["truncated"][last - 1]),
             extra_model_outputs=kept,
             t_started=int(self._t_started[env]),
             len_lookback_buffer=0,
         )
+
+    def _buffer(self, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
+        buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+        vars(buffer).update(self._blank_buffer, data=rows, finalized=not isinstance(rows, list))
+        return buffer
 
     def _check_supported(self) -> None:
         env, config = self.env, self.config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from gridray.envs.vector_env import GridVectorEnv
+from gridray.envs.vector_env import GridVectorEnv, reset_options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +31,9 @@ class GridEnv(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start a day; options={"day": int} names it."""
-        super().reset(seed=seed)
-        day = (options or {}).get("day")
+        day = reset_options(options, "day")["day"]
         observations, infos = self._vector.reset(seed=seed, options=None if day is None else {"days": [day]})
+        super().reset(seed=seed)
         return observations[0], _row(infos)
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:

@@ -38,6 +38,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}: give at least 1.")
         self.task = task
+        self.cost_names = task.cost_names
         self.num_envs = num_envs
         size = len(task.observation_channels)
         self.single_observation_space = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
@@ -46,7 +47,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._days = task.allowed_days()
         self._state = task.new_state(num_envs)
-        self._is_done = np.zeros(num_envs, dtype=np.bool_)
+        self._is_done: NDArray[np.bool_] | None = None
         self._seed_streams(seed)
 
     @property
@@ -59,36 +60,35 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start a day in every environment.
 
-        options: {"days": int [num_envs]} names the days; {"seeds": uint64 [num_envs]} of their random numbers.
+        options: {"days": int [num_envs]} names the days, held out or not; {"seeds": uint64 [num_envs]} of their random
+        numbers. All rows start anew: there is no reset_mask, as a row that is done starts by itself with the next step.
+
+        Raises:
+            ConfigError: an option or the seed means nothing.
         """
+        given = reset_options(options, "days", "seeds")
         if isinstance(seed, list):
             self._seed_each(seed)
         elif seed is not None:
-            super().reset(seed=seed)
             self._seed_streams(seed)
+            super().reset(seed=seed)
         rows = np.arange(self.num_envs)
-        days = (options or {}).get("days")
-        if days is None:
-            days = self._draw_days(rows)
-        days = np.asarray(days, dtype=np.int64)
-        if days.shape != (self.num_envs,):
-            raise ConfigError(
-                f"options['days'] has shape {days.shape}: give ({self.num_envs},), a day per environment."
-            )
-        seeds = (options or {}).get("seeds")
-        seeds = self._draw_seeds(rows) if seeds is None else np.asarray(seeds, dtype=np.uint64)
-        if seeds.shape != (self.num_envs,):
-            raise ConfigError(
-                f"options['seeds'] has shape {seeds.shape}: give ({self.num_envs},), one per environment."
-            )
-        self.task.reset(self._state, rows, days, seeds)
-        self._is_done[:] = False
+        days = self._draw_days(rows) if given["days"] is None else self._row_of("days", given["days"])
+        last = int(getattr(self.task.config, "num_days", self._days.max() + 1)) - 1
+        if days.min() < 0 or days.max() > last:
+            wrong = int(days[(days < 0) | (days > last)][0])
+            raise ConfigError(f"options['days'] has {wrong}: give days from 0 to {last}.")
+        seeds = self._draw_seeds(rows) if given["seeds"] is None else self._row_of("seeds", given["seeds"])
+        self.task.reset(self._state, rows, days.astype(np.int64), seeds.astype(np.uint64))
+        self._is_done = np.zeros(self.num_envs, dtype=np.bool_)
         return self._observe(), {"day": days}
 
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0."""
+        if self._is_done is None:
+            raise ConfigError("The environments have not been reset: call reset before the first step.")
         actions = self._checked(actions)
         result = self.task.step(self._state, actions)
         was_done = self._is_done
@@ -106,6 +106,17 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         self._is_done = truncated
         return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
 
+    def _row_of(self, name: str, values: Any) -> NDArray[np.integer]:  # noqa: ANN401  # the user's
+        """Return an option's whole numbers, one per environment."""
+        given = np.asarray(values)
+        if given.shape != (self.num_envs,):
+            raise ConfigError(
+                f"options['{name}'] has shape {given.shape}: give ({self.num_envs},), one per environment."
+            )
+        if not np.issubdtype(given.dtype, np.integer) or (name == "seeds" and given.min() < 0):
+            raise ConfigError(f"options['{name}'] is {values}: give whole numbers from 0.")
+        return given
+
     def _observe(self) -> NDArray[np.float32]:
         return np.clip(self.task.observe(self._state), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
@@ -121,10 +132,10 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             is_right = (levels == given) & (levels >= space.start) & (levels < space.start + space.nvec)
             if not is_right.all():
                 env, column = np.argwhere(~is_right)[0]
-                name, _, low, high, _ = channels[column]
+                channel = channels[column]
                 raise ConfigError(
-                    f"Action '{name}' of environment {env} is {given[env, column]}: "
-                    f"give a whole number from {low:g} to {high:g}."
+                    f"Action '{channel.name}' of environment {env} is {given[env, column]}: "
+                    f"give a whole number from {channel.low:g} to {channel.high:g}."
                 )
             return levels
         given = given.astype(np.float32, copy=False)
@@ -135,6 +146,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         return given
 
     def _seed_streams(self, seed: int | None) -> None:
+        _check_seed(seed)
         seeds = np.random.SeedSequence(seed).generate_state(self.num_envs, np.uint64)
         self._streams = EnvStreams.from_seeds(seeds.astype(np.uint64))
 
@@ -142,6 +154,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         """Give each environment the stream of its own seed; where it is None, one of fresh entropy."""
         if len(seeds) != self.num_envs:
             raise ConfigError(f"seed has {len(seeds)} entries: give one for each of {self.num_envs} environments.")
+        for seed in seeds:
+            _check_seed(seed)
         words = [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds]
         self._streams = EnvStreams.from_seeds(np.array(words, dtype=np.uint64))
 
@@ -154,6 +168,24 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         drawn = self._streams.at(rows).uniform(1)[0] * 2.0**53
         seeds: NDArray[np.uint64] = drawn.astype(np.uint64)
         return seeds
+
+
+def reset_options(options: dict[str, Any] | None, *names: str) -> dict[str, Any]:
+    """Return the options of a reset by name, None where not given.
+
+    Raises:
+        ConfigError: there are others.
+    """
+    given = dict(options or {})
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ConfigError(f"reset has no option '{unknown[0]}': give {' or '.join(names)}, or none.")
+    return {name: given.get(name) for name in names}
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed is {seed}: give a whole number from 0, or None for fresh entropy.")
 
 
 def _action_space(task: Task) -> Space[Any]:

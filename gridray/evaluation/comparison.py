@@ -84,7 +84,12 @@ def compare(  # noqa: PLR0913
         tables[name] = with_costs(table, prices)
     planner = next((policy for policy in run.values() if isinstance(policy, PerfectPlan)), None)
     ceiling = find_ceiling(
-        task, tables, num_days=bound_days, planner=planner, on_day=lambda: progress(part / min(bound_days, len(days)))
+        task,
+        tables,
+        num_days=bound_days,
+        seed=seed,
+        planner=planner,
+        on_day=lambda: progress(part / min(bound_days, len(days))),
     )
     return Comparison(
         tables=tables, ceiling=ceiling, scores={name: score(table, tables, ceiling) for name, table in tables.items()}

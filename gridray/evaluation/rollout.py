@@ -84,7 +84,7 @@ def evaluate_policy(
     """
     days = np.asarray(days, dtype=np.int64)
     rng = np.random.default_rng(seed)
-    seeds = np.array([np.random.SeedSequence([seed, int(day)]).generate_state(1, np.uint64)[0] for day in days])
+    seeds = day_seeds(days, seed)
     parts = []
     for first in range(0, len(days), num_envs):
         part = slice(first, first + num_envs)
@@ -93,6 +93,11 @@ def evaluate_policy(
         parts.append(_run_days(policy, task, (days[part], seeds[part]), rng, tick))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return EpisodeTable(policy=policy.name, day=days, returns=columns.pop("returns"), indicators=columns)
+
+
+def day_seeds(days: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """Return the seed of what is drawn on each day, uint64 [D]: the same whatever other days there are."""
+    return np.array([np.random.SeedSequence([seed, int(day)]).generate_state(1, np.uint64)[0] for day in days])
 
 
 def held_out_days(task: Task, num_days: int | None = None) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  # NamedTuple fields
 
+from gridray.evaluation.rollout import day_seeds
 from gridray.evaluation.statistics import (
     Estimate,
     interquartile_mean,
@@ -14,7 +15,7 @@ from gridray.evaluation.statistics import (
     share_better,
     stratified_interval,
 )
-from gridray.policies.optimal.plan import PLANNERS, PerfectPlan
+from gridray.policies.optimal.plan import PLANNERS, PerfectPlan, has_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gridray.tasks.base import Task
 
 FLOOR, TODAY = "random", "utility_controls"
-BOUND = "optimisation bound: perfect foresight, relaxed taps and positions, power flow expanded about the optimum"
 BEST_FOUND = "best return found by any policy here: no bound, a better policy may exceed 100"
 
 
@@ -57,6 +57,7 @@ def find_ceiling(
     tables: Mapping[str, EpisodeTable],
     *,
     num_days: int,
+    seed: int = 0,
     planner: PerfectPlan | None = None,
     on_day: Callable[[], None] | None = None,
 ) -> Ceiling:
@@ -66,20 +67,21 @@ def find_ceiling(
         task: the task.
         tables: policy -> episodes, all on the same days.
         num_days: days to optimise, spread evenly over the evaluated ones.
+        seed: that policies were evaluated with.
         planner: where days were planned already.
         on_day: called after each day.
     """
     day = next(iter(tables.values())).day
-    if task.name not in PLANNERS:
+    if not has_bound(task):
         return Ceiling(day, np.max([table.returns for table in tables.values()], axis=0), BEST_FOUND)
     picked = day[np.unique(np.linspace(0, len(day) - 1, min(num_days, len(day))).round().astype(np.int64))]
     planner = PerfectPlan(task) if planner is None else planner
     bounds = []
-    for one in picked:
-        bounds.append(planner.best(int(one)).bound)
+    for one, drawn in zip(picked.tolist(), day_seeds(picked, seed).tolist(), strict=True):
+        bounds.append(planner.best(one, drawn).bound)
         if on_day is not None:
             on_day()
-    return Ceiling(picked, np.array(bounds), BOUND)
+    return Ceiling(picked, np.array(bounds), PLANNERS[task.name].kind)
 
 
 def score(table: EpisodeTable, tables: Mapping[str, EpisodeTable], ceiling: Ceiling) -> Score:

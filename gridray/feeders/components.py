@@ -30,6 +30,7 @@ class Source:
     r0_ohm: float
     x0_ohm: float
     phases: tuple[int, ...] = (1, 2, 3)
+    name: str = "source"
 
 
 @dataclass(frozen=True, kw_only=True)

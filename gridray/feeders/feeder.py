@@ -29,6 +29,7 @@ from gridray.feeders.validate import check_addition
 class Feeder:
     """An unbalanced distribution feeder; base_kv lists the line-to-line voltage bases in kV.
 
+    more_sources: further ones than the one at the head, such as other substations'.
     notes: what the file it was read from says that does not change the solution and was left out, one line each.
     """
 
@@ -46,8 +47,14 @@ class Feeder:
     reactors: tuple[Reactor, ...] = ()
     capacitor_controls: tuple[CapacitorControl, ...] = ()
     shapes: tuple[LoadShape, ...] = ()
+    more_sources: tuple[Source, ...] = ()
     bus_xy: tuple[tuple[str, float, float], ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All sources, the head's first."""
+        return (self.source, *self.more_sources)
 
     def with_generators(self, generators: tuple[Generator, ...]) -> Feeder:
         """Return the feeder with these generators in place of its own."""
@@ -114,7 +121,8 @@ class Feeder:
         for transformer in self.transformers:
             for winding in transformer.windings:
                 has.setdefault(winding.bus, set()).update(winding.phases)
-        has.setdefault(self.source.bus, set()).update((1, 2, 3))
+        for source in self.sources:
+            has.setdefault(source.bus, set()).update(source.phases)
         found = name if name in has else {own.lower(): own for own in has}.get(name.lower())
         if found is None:
             near = get_close_matches(name, has, 1)

@@ -85,7 +85,7 @@ def _report(feeder: Feeder, problems: list[str]) -> None:
 
 
 def _names(feeder: Feeder) -> Iterator[str]:
-    for kind in ELEMENT_KINDS:
+    for kind in ("sources", *ELEMENT_KINDS):
         what = kind.replace("_", " ")
         for name, count in Counter(item.name for item in getattr(feeder, kind)).items():
             if count > 1:
@@ -187,15 +187,16 @@ def _regulators(feeder: Feeder) -> Iterator[str]:
 
 
 def _numbers(feeder: Feeder) -> Iterator[str]:
-    source = feeder.source
     if not (feeder.frequency_hz > 0.0 and math.isfinite(feeder.frequency_hz)):
         yield f"The frequency is {feeder.frequency_hz} Hz: give 50 or 60."
-    for name in ("kv", "pu"):
-        if not 0.0 < getattr(source, name) < math.inf:
-            yield f"The source has {name} {getattr(source, name)}: give a number above 0."
-    zeros = (source.r0_ohm, source.x0_ohm) if len(source.phases) > 1 else (1.0,)
-    if not any((source.r1_ohm, source.x1_ohm)) or not any(zeros):
-        yield f"The source at bus '{source.bus}' has no impedance: give r1_ohm, x1_ohm, r0_ohm and x0_ohm not all 0."
+    for source in feeder.sources:
+        what = f"The source at bus '{source.bus}'"
+        for name in ("kv", "pu"):
+            if not 0.0 < getattr(source, name) < math.inf:
+                yield f"{what} has {name} {getattr(source, name)}: give a number above 0."
+        zeros = (source.r0_ohm, source.x0_ohm) if len(source.phases) > 1 else (1.0,)
+        if not any((source.r1_ohm, source.x1_ohm)) or not any(zeros):
+            yield f"{what} has no impedance: give r1_ohm, x1_ohm, r0_ohm and x0_ohm not all 0."
 
 
 def _line_shapes(feeder: Feeder) -> Iterator[str]:
@@ -231,6 +232,8 @@ def _windings(feeder: Feeder) -> Iterator[str]:
                     f"Winding {number} of transformer '{transformer.name}' has kv {winding.kv}, kva {winding.kva} and "
                     f"tap {winding.tap}: give numbers above 0."
                 )
+            if winding.neutral != 0 and winding.neutral_r_ohm == 0.0 and winding.neutral_x_ohm == 0.0:
+                yield f"Winding {number} of transformer '{transformer.name}' has a neutral of 0 ohm: write neutral=0."
         if transformer.xhl_percent == 0.0 and windings[0].r_percent + windings[1].r_percent == 0.0:
             yield f"{what} has no impedance between its windings: give xhl_percent or r_percent."
 
@@ -272,7 +275,7 @@ def _models(feeder: Feeder) -> Iterator[str]:
 
 def connected_buses(feeder: Feeder) -> set[str]:
     """Return the buses that the source, a line, a transformer or a reactor reaches."""
-    buses = {feeder.source.bus}
+    buses = {source.bus for source in feeder.sources}
     buses.update(bus for line in feeder.lines for bus in (line.from_bus, line.to_bus))
     buses.update(winding.bus for transformer in feeder.transformers for winding in transformer.windings)
     buses.update(bus for reactor in feeder.reactors for bus in (reactor.bus, reactor.to_bus) if bus is not None)

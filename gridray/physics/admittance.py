@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,10 +39,10 @@ class Primitive(NamedTuple):
 
 
 def primitive_admittances(feeder: Feeder) -> tuple[Primitive, ...]:
-    """Return the admittance of every element, the source's first; lines that are open for good are left out."""
+    """Return the admittance of every element, the sources' first; lines that are open for good are left out."""
     regulated = {control.transformer: control.winding - 1 for control in feeder.regulators}
     return (
-        _source(feeder.source),
+        *(_source(source) for source in feeder.sources),
         *_lines(feeder),
         *(_transformer(t, regulated.get(t.name)) for t in feeder.transformers),
         *(_reactor(reactor) for reactor in feeder.reactors),
@@ -60,15 +61,17 @@ def _source(source: Source) -> Primitive:
     z1, z0 = complex(source.r1_ohm, source.x1_ohm), complex(source.r0_ohm, source.x0_ohm)
     n = len(source.phases)
     z = np.full((n, n), (z0 - z1) / 3.0) + z1 * np.eye(n)
-    return _element("vsource.source", [(source.bus, phase) for phase in source.phases], np.linalg.inv(z))
+    return _element(f"vsource.{source.name}", [(source.bus, phase) for phase in source.phases], np.linalg.inv(z))
 
 
 def _element(name: str, nodes: Sequence[Node], y: NDArray[Any], control: str | None = None) -> Primitive:
     """Eliminate ground; a controlled element is on or off as a whole."""
-    live = [row for row, (_, node) in enumerate(nodes) if node != 0]
-    coefficients = np.zeros((3, len(live), len(live)), dtype=np.complex128)
-    coefficients[0 if control is None else 1] = y[np.ix_(live, live)]
-    return Primitive(name, tuple(nodes[row] for row in live), coefficients, control)
+    if any(node == 0 for _, node in nodes):
+        live = [row for row, (_, node) in enumerate(nodes) if node != 0]
+        nodes, y = [nodes[row] for row in live], y[np.ix_(live, live)]
+    coefficients = np.zeros((3, len(nodes), len(nodes)), dtype=np.complex128)
+    coefficients[0 if control is None else 1] = y
+    return Primitive(name, tuple(nodes), coefficients, control)
 
 
 def _lines(feeder: Feeder) -> Iterator[Primitive]:
@@ -83,10 +86,12 @@ def _lines(feeder: Feeder) -> Iterator[Primitive]:
         if line.is_open and not line.is_switch and not line.open_ends:
             continue
         series, shunt = codes[line.line_code]
-        through, own = series / line.length_km, series / line.length_km + shunt * line.length_km
-        y = np.block([[own, -through], [-through, own]])
+        through, n = series / line.length_km, len(series)
+        y = np.empty((2 * n, 2 * n), dtype=np.complex128)
+        y[:n, :n] = y[n:, n:] = through + shunt * line.length_km
+        y[:n, n:] = y[n:, :n] = -through
         if line.open_ends:
-            y = _opened(y, [(end - 1) * len(series) + conductor - 1 for end, conductor in line.open_ends])
+            y = _opened(y, [(end - 1) * n + conductor - 1 for end, conductor in line.open_ends])
         far = line.phases if line.to_phases is None else line.to_phases
         nodes = [(line.from_bus, phase) for phase in line.phases] + [(line.to_bus, phase) for phase in far]
         yield _element(f"line.{line.name}", nodes, y, f"line.{line.name}" if line.is_switch else None)
@@ -122,8 +127,10 @@ def _transformer(transformer: Transformer, regulated: int | None) -> Primitive:
     incidence = _incidence(coils, row)
     num_cores = len(coils[0])
     va = windings[0].kva * 1e3 / num_cores
-    volts = np.array([_coil_volts(winding) for winding in windings])
-    y_coils: NDArray[Any] = va * _short_circuit(transformer) / np.outer(volts, volts)
+    volts = np.array([coil_volts(winding) for winding in windings])
+    own_x = (transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent)
+    short_circuit = _short_circuit(tuple(w.r_percent for w in windings), transformer.x_percent or own_x)
+    y_coils: NDArray[Any] = va * short_circuit / np.outer(volts, volts)
     y_coils[1, 1] += (
         va / volts[1] ** 2 * complex(transformer.no_load_loss_percent, -transformer.magnetizing_percent) / 100
     )
@@ -157,25 +164,27 @@ def _incidence(coils: list[list[tuple[Node, Node]]], row: dict[Node, int]) -> ND
     return incidence
 
 
-def _short_circuit(transformer: Transformer) -> NDArray[np.complex128]:
+@lru_cache(maxsize=1024)
+def _short_circuit(r_percent: tuple[float, ...], x_percent: tuple[float, ...]) -> NDArray[np.complex128]:
     """Return the admittance between windings on their common base, pu, [num_windings, num_windings].
 
     From the impedances between pairs of windings (Dommel, EMTP Theory Book, section 6.2; Transformer.pas).
     """
-    r = np.array([winding.r_percent for winding in transformer.windings])
+    r = np.array(r_percent)
     n = len(r)
     first, second = np.triu_indices(n, 1)
-    own = (transformer.xhl_percent, transformer.xht_percent, transformer.xlt_percent)[: len(first)]
     pairs: NDArray[np.complex128] = np.zeros((n, n), dtype=np.complex128)
-    pairs[first, second] = r[first] + r[second] + 1j * np.array(transformer.x_percent or own)
+    pairs[first, second] = r[first] + r[second] + 1j * np.array(x_percent[: len(first)])
     pairs += pairs.T
     z: NDArray[Any] = (pairs[0, 1:, None] + pairs[0, None, 1:] - pairs[1:, 1:]) / 200.0
     to_pairs: NDArray[Any] = np.hstack((-np.ones((n - 1, 1)), np.eye(n - 1)))
     admittance: NDArray[np.complex128] = to_pairs.T @ np.linalg.inv(z) @ to_pairs
+    admittance.setflags(write=False)
     return admittance
 
 
-def _coil_volts(winding: Winding) -> float:
+def coil_volts(winding: Winding) -> float:
+    """Return the rated voltage of a winding's coils, V."""
     is_per_phase = winding.connection != "delta" and len(winding.phases) > 1
     return winding.kv * 1e3 / (SQRT3 if is_per_phase else 1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -59,43 +60,52 @@ def base_voltages(feeder: Feeder, primitives: tuple[Primitive, ...], index: dict
     All switches are taken as closed, so that a dead part has a base too.
     """
     n = len(index)
-    rows, columns, values = entries(primitives, index)
+    rows, columns, values, _ = entries(primitives, index)
     y = sparse.csc_matrix((values[0] + values[1] + values[2], (rows, columns)), shape=(n, n))
     diagonal = np.abs(y.diagonal())
     y += sparse.diags(np.where(diagonal > 0.0, FLOATING_SHUNT * diagonal, 1.0))
     injected = np.zeros(n, dtype=np.complex128)
-    source = primitives[0]
-    injected[[index[node] for node in source.nodes]] = source.at() @ source_phasors(feeder.source)
+    for source, primitive in zip(feeder.sources, primitives, strict=False):
+        nodes = [index[node] for node in primitive.nodes]
+        injected[nodes] += primitive.at() @ source_phasors(source)
     voltage = np.abs(splu(y.tocsc()).solve(injected))
-    bases = np.sort(np.array(feeder.base_kv)) * 1e3 / SQRT3
+    bases = [kv * 1e3 / SQRT3 for kv in sorted(feeder.base_kv)]
     by_bus: dict[str, list[float]] = {}
-    for (bus, _), i in index.items():
-        by_bus.setdefault(bus, []).append(float(voltage[i]))
+    for (bus, _), volts in zip(index, voltage.tolist(), strict=True):
+        by_bus.setdefault(bus, []).append(volts)
     bus_base = {bus: _nearest(bases, values) for bus, values in by_bus.items()}
     return np.array([bus_base[bus] for bus, _ in index])
 
 
-def _nearest(bases: NDArray[np.float64], voltages: list[float]) -> float:
+def _nearest(bases: list[float], voltages: list[float]) -> float:
     """Return the base nearest to a bus's voltage; neutrals among its nodes do not count."""
-    values = np.array(voltages)
-    typical = float(np.median(values[values >= 0.1 * values.max()]))
-    if not len(bases):
+    highest = max(voltages)
+    typical = median(value for value in voltages if value >= 0.1 * highest)
+    if not bases:
         return typical if typical > 0.0 else 1.0
-    return float(bases[np.argmin(np.abs(bases - typical))])
+    return min(bases, key=lambda base: abs(base - typical))
 
 
 def entries(
     primitives: tuple[Primitive, ...], index: dict[Node, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
-    """Return row, column [M] and coefficients of u**0, u**1, u**2 [3, M] of all primitives' entries, S."""
-    rows, columns = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128], NDArray[np.int64]]:
+    """Return row, column [M], coefficients of u**0, u**1, u**2 [3, M] in S, and primitive [M] of all entries.
+
+    Primitives of one size are taken together.
+    """
+    by_size: dict[int, list[int]] = {}
+    for number, primitive in enumerate(primitives):
+        by_size.setdefault(len(primitive.nodes), []).append(number)
+    rows, columns, owners = ([np.empty(0, dtype=np.int64)] for _ in range(3))
     values = [np.empty((3, 0), dtype=np.complex128)]
-    for primitive in primitives:
-        own = np.array([index[node] for node in primitive.nodes], dtype=np.int64)
-        rows.append(np.repeat(own, len(own)))
-        columns.append(np.tile(own, len(own)))
-        values.append(primitive.y_siemens.reshape(3, -1))
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values, axis=1)
+    for n, numbers in by_size.items():
+        own = np.array([[index[node] for node in primitives[k].nodes] for k in numbers], dtype=np.int64)
+        rows.append(np.repeat(own, n, axis=1).ravel())
+        columns.append(np.tile(own, (1, n)).ravel())
+        owners.append(np.repeat(np.array(numbers, dtype=np.int64), n * n))
+        stacked = np.array([primitives[k].y_siemens for k in numbers])
+        values.append(stacked.transpose(1, 0, 2, 3).reshape(3, -1))
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values, axis=1), np.concatenate(owners)
 
 
 def stored_admittances(
@@ -105,11 +115,9 @@ def stored_admittances(
     control_index: dict[str, int],
 ) -> StoredAdmittances:
     """Sum the primitives into one list of entries; capacitors are branches and not among them."""
-    rows, columns, values = entries(primitives, index)
+    rows, columns, values, owner = entries(primitives, index)
     values = values * (base_v[rows] * base_v[columns] / BASE_VA)
-    control = np.concatenate(
-        [np.full(len(p.nodes) ** 2, control_index.get(p.control or "", -1)) for p in primitives]
-    ).astype(np.int64)
+    control = np.array([control_index.get(p.control or "", -1) for p in primitives], dtype=np.int64)[owner]
     is_used = (values != 0.0).any(axis=0)
     keys, entry = np.unique(rows[is_used] * len(index) + columns[is_used], return_inverse=True)
     constant = np.zeros(len(keys), dtype=np.complex128)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from gridray.feeders.validate import check_solvable
 from gridray.physics.admittance import primitive_admittances, source_phasors
@@ -40,7 +41,7 @@ class CompiledFeeder(NamedTuple):
     connectivity: which nodes hang together, elimination order.
     nominal_alive: bool [N, 1], nodes connected to the source, elimination order; nominal_dead: bool [1], whether
     anything is cut off; both with the switches as they are.
-    source_node: int64 [S], source nodes; source_y: complex128 [S, S], its admittance, pu;
+    source_node: int64 [S], nodes of all sources, one after another; source_y: complex128 [S, S], its admittance, pu;
     source_e: complex128 [S], its inner voltage, pu.
     shunt_row, shunt_column: int64 [R], elimination order, and shunt_y: complex128 [R], pu: admittances of the shunt
     reactors, whose power is no loss.
@@ -110,12 +111,10 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     stored = stored_admittances(matrices, index, base_v, control_index)
     pattern = _pattern(len(nodes), stored, branches, len(taps))
     place = np.argsort(pattern.order)
-    source_node = np.array([index[node] for node in primitives[0].nodes])
-    source_y = primitives[0].at() * np.outer(base_v[source_node], base_v[source_node]) / BASE_VA
-    source_e = source_phasors(feeder.source) / base_v[source_node]
+    source_node, source_y, source_e = _sources(feeder, primitives, index, base_v)
     shunt_row, shunt_column, shunt_y = _shunts(feeder, primitives, index, base_v)
     injected = np.zeros(len(nodes), dtype=np.complex128)
-    injected[place[source_node]] = source_y @ source_e
+    np.add.at(injected, place[source_node], source_y @ source_e)
     network = _read_only(_network(pattern, place, stored, injected, branches))
     tap_values = np.array([t.windings[regulated[t.name]].tap for t in taps])
     closed = np.array([float(not line.is_open) for line in switches])
@@ -182,12 +181,23 @@ def _nominal_powers(feeder: Feeder) -> tuple[NDArray[np.float64], NDArray[np.flo
     return kw.copy(), kvar.copy()
 
 
+def _sources(
+    feeder: Feeder, primitives: tuple[Primitive, ...], index: dict[Node, int], base_v: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return the nodes of all sources, their admittances and inner voltages, pu."""
+    sources = primitives[: len(feeder.sources)]
+    node = np.array([index[node] for source in sources for node in source.nodes])
+    base = base_v[node]
+    y = block_diag(*(source.at() for source in sources)) * np.outer(base, base) / BASE_VA
+    return node, y, np.concatenate([source_phasors(source) for source in feeder.sources]) / base
+
+
 def _shunts(
     feeder: Feeder, primitives: tuple[Primitive, ...], index: dict[Node, int], base_v: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]:
     """Return row, column and value, pu, of the admittances of reactors that lie at one bus."""
     names = {f"reactor.{r.name}" for r in feeder.reactors if r.to_bus is None or r.to_bus == r.bus}
-    row, column, values = entries(tuple(p for p in primitives if p.name in names), index)
+    row, column, values, _ = entries(tuple(p for p in primitives if p.name in names), index)
     return row, column, values[0] * (base_v[row] * base_v[column] / BASE_VA)
 
 

@@ -12,7 +12,7 @@ from gridray.physics.solver import solve_state
 from gridray.physics.state import put, take
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.sensing import Sensing
@@ -35,15 +35,16 @@ def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray
     Args:
         sensing: the regulators.
         control_v: voltages the controls see, V on the 120 V base, [num_taps, E].
-        steps: present steps, -16..16, [num_taps, E].
+        steps: present steps of the regulator's own size from the neutral tap, [num_taps, E].
     """
     missing = sensing.vreg_v[:, None] - control_v
-    wanted = np.rint(missing / sensing.assumed_step_v[:, None])
+    wanted = np.rint(missing / sensing.step_v[:, None])
     step_pu = sensing.step_pu[:, None]
     # OpenDSS's order of operations, whose rounding counts.
     most = np.trunc(SHARE_OF_CHANGE * (np.abs(wanted) * step_pu) / step_pu)
     size = np.clip(most, 1.0, sensing.max_tap_change[:, None]) * (wanted != 0.0)
-    return _limited(sensing, missing, size, steps)
+    lowest, highest = (np.round((tap[:, None] - 1.0) / step_pu, 9) for tap in (sensing.min_tap, sensing.max_tap))
+    return _limited(sensing, missing, size, steps, (lowest, highest))
 
 
 def steps_into_band(
@@ -55,16 +56,20 @@ def steps_into_band(
     """
     missing = sensing.vreg_v[:, None] - control_v
     size = np.ceil((np.abs(missing) - sensing.band_v[:, None] / 2.0) / sensing.step_v[:, None])
-    return _limited(sensing, missing, size, steps)
+    return _limited(sensing, missing, size, steps, (-MAX_STEP, MAX_STEP))
 
 
 def _limited(
-    sensing: Sensing, missing: NDArray[np.float64], size: NDArray[np.float64], steps: NDArray[np.float64]
+    sensing: Sensing,
+    missing: NDArray[np.float64],
+    size: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    limits: tuple[ArrayLike, ArrayLike],
 ) -> NDArray[np.float64]:
     """Move only outside the band and within the regulator's range; a control without voltage has no supply itself."""
     is_live = missing < sensing.vreg_v[:, None]
     is_outside = is_live & (np.abs(missing) > sensing.band_v[:, None] / 2.0)
-    moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), -MAX_STEP, MAX_STEP)
+    moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), *limits)
     changes: NDArray[np.float64] = moved - steps
     return changes
 
@@ -83,7 +88,7 @@ def settle(
     for _ in range(max_control_iterations):
         part = take(state, rows)
         v = node_voltages(grid, part)
-        steps = np.rint((part.taps - 1.0) / TAP_STEP)
+        steps = np.round((part.taps - 1.0) / grid.sensing.step_pu[:, None], 9)
         taps = tap_changes(grid.sensing, control_voltages(grid, part), steps)
         banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
         # What has no solution shows the controls nothing to act on.
@@ -95,7 +100,8 @@ def settle(
         taps, banks = np.where(tap_delay == first, taps, 0.0), np.where(bank_delay == first, banks, 0.0)
         has_opened[:, rows] |= banks < 0.0
         moved = part._replace(
-            taps=np.round(part.taps + taps * TAP_STEP, 12), capacitor_states=part.capacitor_states + banks
+            taps=np.round(part.taps + taps * grid.sensing.step_pu[:, None], 12),
+            capacitor_states=part.capacitor_states + banks,
         )
         rows, moved = rows[is_moving], take(moved, np.flatnonzero(is_moving))
         solved = solve_state(grid, moved, tolerance=tolerance)

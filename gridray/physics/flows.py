@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from gridray.physics.admittance import primitive_admittances
+from gridray.physics.lanes import LANE, empty_lanes, fill, get, lane_of, less_product, plus_product, square_root, store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from gridray.physics.state import GridState
 
 SQRT3 = 3.0**0.5
-BLOCK = 64
-"""Environments that a kernel takes at a time, so that its sums stay in the cache."""
 
 
 class Flows(NamedTuple):
@@ -98,7 +97,7 @@ def loadings(watched: Flows, state: GridState) -> NDArray[np.float64]:
     """Return the highest conductor current of each element over its base, float64 [M, E], of a solved state."""
     controls = np.concatenate((1.0 / state.taps, state.switch_closed))
     result = np.zeros((len(watched.base_a), state.v.shape[2]))
-    _loadings(*watched, controls, state.v, result)
+    _loadings(watched, controls, state.v, result)
     return result
 
 
@@ -111,41 +110,26 @@ def _transformer_rating(transformer: Transformer) -> float:
     return winding.kva / winding.kv / (SQRT3 if len(winding.phases) > 2 else 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _loadings(  # noqa: PLR0913, PLR0917
-    element: NDArray[np.int64],
-    base_a: NDArray[np.float64],  # noqa: ARG001
-    start: NDArray[np.int64],
-    place: NDArray[np.int64],
-    g: NDArray[np.float64],
-    b: NDArray[np.float64],
-    exponent: NDArray[np.int64],
-    control: NDArray[np.int64],
-    u: NDArray[np.float64],
-    v: NDArray[np.float64],
-    result: NDArray[np.float64],
-) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _loadings(watched: Flows, u: NDArray[np.float64], v: NDArray[np.float64], result: NDArray[np.float64]) -> None:
     """I = sum of u^exponent y V over the conductor's terms; the largest |I| of an element counts."""
-    num_envs = v.shape[2]
-    real, imaginary = np.empty(BLOCK), np.empty(BLOCK)
-    for first in range(0, num_envs, BLOCK):
-        size = min(BLOCK, num_envs - first)
-        for k in range(element.size):
-            real[:] = 0.0
-            imaginary[:] = 0.0
-            for term in range(start[k], start[k + 1]):
-                vr, vi = v[place[term], 0, first : first + size], v[place[term], 1, first : first + size]
-                gt, bt = g[term], b[term]
-                if exponent[term] == 0:
-                    for e in range(size):
-                        real[e] += gt * vr[e] - bt * vi[e]
-                        imaginary[e] += gt * vi[e] + bt * vr[e]
-                    continue
-                scale = u[control[term], first : first + size]
-                for e in range(size):
-                    s = scale[e] if exponent[term] == 1 else scale[e] * scale[e]
-                    real[e] += s * (gt * vr[e] - bt * vi[e])
-                    imaginary[e] += s * (gt * vi[e] + bt * vr[e])
-            largest = result[element[k], first : first + size]
-            for e in range(size):
-                largest[e] = max(largest[e], np.sqrt(real[e] * real[e] + imaginary[e] * imaginary[e]))
+    lane = empty_lanes(1)
+    for first in range(0, v.shape[2], LANE):
+        width = min(LANE, v.shape[2] - first)
+        for k in range(watched.element.size):
+            re, im = fill(0.0), fill(0.0)
+            for term in range(watched.start[k], watched.start[k + 1]):
+                place, exponent = get(watched.place, term), get(watched.exponent, term)
+                g, b = get(watched.g, term), get(watched.b, term)
+                vr, vi = lane_of(v[place, 0], first), lane_of(v[place, 1], first)
+                if exponent > 0:
+                    scale = lane_of(u[get(watched.control, term)], first)
+                    if exponent == 2:
+                        scale = scale * scale
+                    vr, vi = vr * scale, vi * scale
+                re = less_product(plus_product(re, g, vr), b, vi)
+                im = plus_product(plus_product(im, g, vi), b, vr)
+            store(lane, 0, square_root(plus_product(re * re, im, im)))
+            element = watched.element[k]
+            for e in range(width):
+                result[element, first + e] = max(result[element, first + e], lane[0, e])

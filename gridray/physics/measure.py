@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.physics.network import Network
+    from gridray.physics.sensing import Sensing
 
 
 class PowerBalance(NamedTuple):
@@ -150,6 +151,8 @@ def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
 
 def _shunt_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     """Return the power drawn by shunt reactors, kW + j kvar, complex128 [E]."""
+    if not len(grid.shunt_row):
+        return np.zeros(state.v.shape[2], dtype=np.complex128)
     v_row, v_column = (state.v[place, 0] + 1j * state.v[place, 1] for place in (grid.shunt_row, grid.shunt_column))
     power: NDArray[np.complex128] = (v_row * (grid.shunt_y[:, None] * v_column).conj()).sum(axis=0) * KW_PER_PU
     return power
@@ -167,14 +170,9 @@ def control_voltages(grid: CompiledFeeder, state: GridState) -> NDArray[np.float
 
     |V/PT - (R + jX) I/CT| with I the current towards the load (Kersting, Distribution System Modeling, ch. 7).
     """
-    sensing = grid.sensing
-    u = (1.0 / state.taps)[:, None, None, :] ** np.arange(3)[:, None, None]
-    into = ((sensing.y[:, :, :, None] * u).sum(axis=1) * voltages_at(grid, state, sensing.conductor)).sum(axis=1)
-    drop = -into * sensing.amps_per_pu[:, None] * sensing.drop[:, None]
-    seen = voltages_at(grid, state, sensing.node) * sensing.volts_per_pu[:, None]
-    other = np.where(sensing.node_to[:, None] >= 0, voltages_at(grid, state, sensing.node_to), 0.0)
-    result: NDArray[np.float64] = np.abs(seen - other * sensing.volts_per_pu_to[:, None] - drop)
-    return result
+    seen = np.empty((len(grid.sensing.node), state.v.shape[2]))
+    _control_voltages(grid.sensing, grid.place, state.taps, state.v, seen)
+    return seen
 
 
 BLOCK = 16
@@ -223,6 +221,30 @@ def _read_node_magnitudes(
         for env in range(solved.shape[2]):
             re, im = solved[row, 0, env], solved[row, 1, env]
             magnitude[node, env] = np.sqrt(re * re + im * im)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _control_voltages(
+    sensing: Sensing,
+    place: NDArray[np.int64],
+    taps: NDArray[np.float64],
+    v: NDArray[np.float64],
+    seen: NDArray[np.float64],
+) -> None:
+    for r in range(len(sensing.node)):
+        near, far = place[sensing.node[r]], sensing.node_to[r]
+        for env in range(v.shape[2]):
+            u = 1.0 / taps[r, env]
+            into = 0.0j
+            for w in range(sensing.conductor.shape[1]):
+                k = place[sensing.conductor[r, w]]
+                y = sensing.y[r, 0, w] + u * (sensing.y[r, 1, w] + u * sensing.y[r, 2, w])
+                into += y * complex(v[k, 0, env], v[k, 1, env])
+            across = complex(v[near, 0, env], v[near, 1, env]) * sensing.volts_per_pu[r]
+            if far >= 0:
+                across -= complex(v[place[far], 0, env], v[place[far], 1, env]) * sensing.volts_per_pu_to[r]
+            across += into * sensing.amps_per_pu[r] * sensing.drop[r]
+            seen[r, env] = np.sqrt(across.real * across.real + across.imag * across.imag)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gridray.physics.admittance import coil_ends
+from gridray.physics.admittance import coil_ends, coil_volts
 from gridray.physics.assembly import BASE_VA
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gridray.feeders.components import RegulatorControl, Transformer
     from gridray.feeders.feeder import Feeder
     from gridray.physics.admittance import Node, Primitive
-
-SQRT3 = 3.0**0.5
 
 
 class Sensing(NamedTuple):
@@ -31,7 +29,6 @@ class Sensing(NamedTuple):
     vreg_v, band_v: float64 [R], set-point and bandwidth, V.
     v_limit_v: float64 [R], highest voltage, V; infinite if none.
     step_v: float64 [R], control volts of one tap step.
-    assumed_step_v: float64 [R], what OpenDSS's rule takes for it: sqrt(3) times that of a one-phase delta winding.
     step_pu, min_tap, max_tap: float64 [R], size of a tap step and range, pu.
     delay_s: float64 [R], delay before acting.
     max_tap_change: int64 [R], most steps in one action.
@@ -49,7 +46,6 @@ class Sensing(NamedTuple):
     band_v: NDArray[np.float64]
     v_limit_v: NDArray[np.float64]
     step_v: NDArray[np.float64]
-    assumed_step_v: NDArray[np.float64]
     step_pu: NDArray[np.float64]
     min_tap: NDArray[np.float64]
     max_tap: NDArray[np.float64]
@@ -86,9 +82,8 @@ def sensing(
             drop[r] = complex(control.r_v, control.x_v)
     windings = [t.windings[c.winding - 1] for t, c in zip(regulated, controls, strict=True)]
     step_pu = np.array([(w.max_tap - w.min_tap) / w.num_taps for w in windings])
-    winding_v = np.array([w.kv * 1e3 / (SQRT3 if len(w.phases) > 1 else 1.0) for w in windings])
-    step_v = step_pu * winding_v / np.array([c.pt_ratio for c in controls])
-    is_line_to_line = np.array([w.connection == "delta" and len(w.phases) == 2 for w in windings], dtype=np.bool_)
+    coil_v = np.array([coil_volts(w) for w in windings])
+    step_v = step_pu * coil_v / np.array([c.pt_ratio for c in controls])
     return Sensing(
         node=node,
         node_to=node_to,
@@ -102,7 +97,6 @@ def sensing(
         band_v=np.array([c.band_v for c in controls]),
         v_limit_v=np.array([c.v_limit_v or np.inf for c in controls]),
         step_v=step_v,
-        assumed_step_v=step_v * np.where(is_line_to_line, SQRT3, 1.0),
         step_pu=step_pu,
         min_tap=np.array([w.min_tap for w in windings]),
         max_tap=np.array([w.max_tap for w in windings]),

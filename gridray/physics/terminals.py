@@ -23,7 +23,7 @@ Conductor = tuple[str, str, "NDArray[np.complex128]"]
 
 
 class TerminalPowers(NamedTuple):
-    """Power that flows from each node into each element, the source's first, then in the feeder's order.
+    """Power that flows from each node into each element, the sources' first, then in the feeder's order.
 
     element: str [T], "line.650632", as OpenDSS names it; loads, generators, PV and batteries by their kind.
     node: str [T], "632.1"; conductors at one node count together, those at ground are left out.
@@ -54,16 +54,16 @@ def terminal_powers(feeder: Feeder, result: PowerFlow) -> TerminalPowers:
 def _through_primitives(
     feeder: Feeder, result: PowerFlow, volts: NDArray[np.complex128], row: dict[str, int]
 ) -> Iterator[Conductor]:
-    """Yield I = Y V of every line, transformer, reactor and capacitor, and Y (V - E) of the source."""
+    """Yield I = Y V of every line, transformer, reactor and capacitor, and Y (V - E) of the sources."""
     primitives = primitive_admittances(feeder)
     controls = _controls(result)
     one = np.ones(volts.shape[1])
-    behind = source_phasors(feeder.source)[:, None] * result.state.source_pu
+    behind = [source_phasors(source)[:, None] * result.state.source_pu for source in feeder.sources]
     for number, primitive in enumerate(primitives):
         names = [f"{bus}.{node}" for bus, node in primitive.nodes]
         across = volts[[row[name] for name in names]]
-        if number == 0:
-            across = across - behind
+        if number < len(behind):
+            across = across - behind[number]
         current = _scaled(primitive, one if primitive.control is None else controls[primitive.name], across)
         yield from ((primitive.name, name, i) for name, i in zip(names, current, strict=True))
 

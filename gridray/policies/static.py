@@ -8,7 +8,6 @@ import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.physics.controls import MAX_STEP
-from gridray.policies.hold import unlimited
 from gridray.policies.search import SearchSpace, action_space, coordinate_search
 from gridray.tasks.base import physical_observations, scaled_actions, set_points
 from gridray.tasks.registry import make_task
@@ -104,7 +103,6 @@ def _space(task: Task) -> SearchSpace:
 
 def _start(task: Task) -> NDArray[np.float64]:
     """Return taps in the middle, switches as they are (keep), and what devices do if left alone."""
-    values = {channel.name: np.array([unlimited(channel)]) for channel in task.action_channels}
-    start: NDArray[np.float64] = scaled_actions(task.action_channels, values)[0].astype(np.float64)
+    start: NDArray[np.float64] = scaled_actions(task.action_channels, {})[0].astype(np.float64)
     start[[channel.kind == "integer" for channel in task.action_channels]] = 0.0
     return start

@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 
 from gridray.physics.controls import steps_into_band
-from gridray.policies.hold import unlimited
-from gridray.tasks.base import physical_observations, scaled_actions
+from gridray.policies.restoration import Restoration
+from gridray.tasks.base import neutral_set_points, physical_observations, scaled_actions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,8 @@ CAPACITOR_ON_PU, CAPACITOR_OFF_PU = 0.975, 1.045
 class UtilityControls:
     """Regulators with line-drop compensation, voltage-controlled capacitors, the rest as `Hold` leaves it.
 
-    Inverters give all there is at unity power factor, cars charge as they come, batteries rest, switches stay. Where a
-    task does not command regulators or capacitors, the twin runs their controls.
+    Inverters give all there is at unity power factor, cars charge as they come, batteries rest; after a fault switches
+    restore supply. Where a task does not command regulators or capacitors, the twin runs their controls.
     """
 
     name = "utility_controls"
@@ -45,6 +45,8 @@ class UtilityControls:
             for capacitor in task.feeder.capacitors
             if any(channel.name == f"capacitor.{capacitor.name}.state" for channel in task.action_channels)
         ]
+        has_faults = any(name.startswith("zone.") and name.endswith(".repair_h") for name in self._names)
+        self._restoration = Restoration(task, self._names) if has_faults else None
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
         """Return the local controls' actions, float32 [num_envs, num_actions]."""
@@ -53,13 +55,16 @@ class UtilityControls:
 
     def set_points(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return set-points by action name for physical observations [num_envs, num_observations]."""
-        values = {channel.name: np.full(len(seen), unlimited(channel)) for channel in self._actions}
+        values = neutral_set_points(self._actions, len(seen))
         if self._is_commanded:
             values |= self._tap_changes(seen)
         for name, columns in self._capacitors:
             v = seen[:, columns].mean(axis=1)
             state = np.where(v < CAPACITOR_ON_PU, 1.0, np.where(v > CAPACITOR_OFF_PU, 0.0, np.nan))
             values[f"capacitor.{name}.state"] = state
+        if self._restoration is not None:
+            states = self._restoration.positions(seen)
+            values |= {f"switch.{n}.state": row for n, row in zip(self._restoration.names, states, strict=True)}
         return values
 
     def _tap_changes(self, seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -33,6 +33,8 @@ class ActionChannel(NamedTuple):
     kind: continuous; integer (whole steps, rounded towards zero, so that small actions move nothing);
     switch (above 1/3 closes, below -1/3 opens, else keeps); level (the action is the whole number from low to high
     itself; a task has only levels, and a MultiDiscrete action space, or none).
+    neutral: the set-point of a device that nobody commands, in `unit`: full power where power is limited, nothing to
+    shed, no kvar, a thermostat's own set-point, None (keep) for a switch.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ActionChannel(NamedTuple):
     low: float
     high: float
     kind: Literal["continuous", "integer", "switch", "level"]
+    neutral: float | None = 0.0
 
 
 class StepResult(NamedTuple):
@@ -146,20 +149,22 @@ def scaled_observations(channels: Sequence[ObservationChannel], physical: NDArra
     return scaled
 
 
-def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
-    """Encode set-points by channel name, each [num_rows], as actions; a channel without a value gets its neutral one.
+def neutral_set_points(channels: Sequence[ActionChannel], num_rows: int) -> dict[str, NDArray[np.float64]]:
+    """Return what devices do if left alone, by channel name, float64 [num_rows]."""
+    kept = float("nan")
+    return {c.name: np.full(num_rows, kept if c.neutral is None else c.neutral, dtype=np.float64) for c in channels}
 
-    Neutral is 0 for a switch (keep), otherwise the action of the physical value 0 clipped to the channel's range.
-    """
+
+def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Encode set-points by channel name, each [num_rows], as actions; a channel without one gets its neutral one."""
     num_rows = max((len(value) for value in values.values()), default=1)
     actions = np.zeros((num_rows, len(channels)), dtype=np.float32)
+    values = neutral_set_points(channels, num_rows) | dict(values)
     for column, channel in enumerate(channels):
+        target = values[channel.name]
         if channel.kind == "switch":
-            state = values.get(channel.name)
-            if state is not None:
-                actions[:, column] = np.where(np.isnan(state), 0.0, 2.0 * np.nan_to_num(state) - 1.0)
+            actions[:, column] = np.where(np.isnan(target), 0.0, 2.0 * np.nan_to_num(target) - 1.0)
             continue
-        target = values.get(channel.name, np.zeros(num_rows))
         if channel.kind == "level":
             actions[:, column] = np.clip(np.rint(target), channel.low, channel.high)
             continue

@@ -60,12 +60,15 @@ class VoltageDepths(NamedTuple):
 
 
 class Constraints:
-    """The limits of one feeder, and what a step costs of each."""
+    """The limits of one feeder, and what a step costs of each.
+
+    ratings_a: A, by element; flows: what `loadings` reads of them.
+    """
 
     def __init__(self, feeder: Feeder, grid: CompiledFeeder, step_minutes: int) -> None:
         """Take ratings and three-phase buses of a feeder; `grid` is compiled from it."""
         self.ratings_a = element_ratings(feeder)
-        self._flows = flows(feeder, grid, self.ratings_a)
+        self.flows = flows(feeder, grid, self.ratings_a)
         self._buses = three_phase_places(grid)
         self._num_nodes = grid.num_nodes
         self._steps_in_window = max(EN50160_MIN // step_minutes, 1)
@@ -94,7 +97,7 @@ class Constraints:
 
     def loadings(self, state: TwinState) -> NDArray[np.float64]:
         """Return current over rating of the elements of `ratings_a`, [num_elements, E]."""
-        return loadings(self._flows, state.grid)
+        return loadings(self.flows, state.grid)
 
     def _en50160_share(self, state: TwinState) -> NDArray[np.float64]:
         if self._steps_in_window == 1:

@@ -19,7 +19,7 @@ from gridray.tasks.fleets.inverters import Autonomy, Inverters
 from gridray.tasks.signals import outdoor_c, wind_pu
 from gridray.tasks.siting import INVERTER_OVERSIZE, site_inverters, site_item, spread_buses
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
+from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.feeders.components import Generator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurtailmentConfig(TwinConfig):
+class CurtailmentConfig(InverterConfig):
     """One utility's feeder, customers and devices, and the weights of the reward.
 
     Shares are rated power over the sum of the loads; a device of each kind at num_ buses. Flexible loads are the
@@ -41,13 +41,9 @@ class CurtailmentConfig(TwinConfig):
     """
 
     pv_share: float = 1.2
-    num_pv: int = 3
     wind_share: float = 0.5
     num_wind: int = 1
     pv_autonomy: Autonomy = "none"
-    battery_share: float = 0.1
-    num_batteries: int = 1
-    battery_hours: float = 4.0
     num_flexible: int = 2
     flexible_share: float = 0.5
     rebound: float = 1.0
@@ -62,12 +58,10 @@ class CurtailmentConfig(TwinConfig):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
-        self.check_shares("pv_share", "wind_share", "battery_share", "heat_pump_share", "rebound")
-        if not self.battery_hours > 0.0:
-            raise ConfigError(f"battery_hours is {self.battery_hours}: give a number above 0.")
+        self.check_shares("wind_share", "heat_pump_share", "rebound")
         if not 0.0 <= self.flexible_share <= 1.0:
             raise ConfigError(f"flexible_share is {self.flexible_share}: give a share from 0 to 1.")
-        self.check_counts("num_pv", "num_wind", "num_batteries", "num_flexible", "num_heat_pumps")
+        self.check_counts("num_wind", "num_flexible", "num_heat_pumps")
 
 
 class Curtailment(TwinTask):
@@ -126,14 +120,7 @@ class Curtailment(TwinTask):
 def _devices(config: CurtailmentConfig, feeder: Feeder) -> tuple[tuple[Generator, ...], ...]:
     """Return PV, batteries, wind and heat pumps, each at buses of its own."""
     nominal_kw = config.load_scale * sum(load.kw for load in feeder.loads)
-    pv, batteries = site_inverters(
-        feeder,
-        pv_kw=config.pv_share * nominal_kw,
-        num_pv=config.num_pv,
-        battery_kw=config.battery_share * nominal_kw,
-        num_batteries=config.num_batteries,
-        battery_hours=config.battery_hours,
-    )
+    pv, batteries = site_inverters(feeder, config)
     taken = {generator.bus for generator in (*pv, *batteries)}
     buses = spread_buses(feeder, config.num_wind + config.num_heat_pumps, taken)
     wind_kw = config.wind_share * nominal_kw / max(config.num_wind, 1)

@@ -21,6 +21,8 @@ from gridray.tasks.twin import Twin, calendar
 from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gridray.tasks.twin import Interval, TwinState
 
 EV_STREAM = 7
@@ -66,8 +68,7 @@ class EvChargingConfig(TwinConfig):
             )
         if not 0 <= self.first_hour < 24:
             raise ConfigError(f"first_hour is {self.first_hour}: give an hour from 0 to 23.")
-        if not 0 <= self.look_ahead_h <= 24:
-            raise ConfigError(f"look_ahead_h is {self.look_ahead_h}: give hours from 0 to 24.")
+        self.check_look_ahead(self.look_ahead_h)
 
 
 class EvCharging(TwinTask):
@@ -82,7 +83,7 @@ class EvCharging(TwinTask):
         published = load_feeder(config.feeder)
         num_points = config.num_sites * config.points_per_site
         point_kw = config.cars_per_point * config.charger_kw
-        self._sites_kw = num_points * point_kw
+        self.sites_kw = num_points * point_kw
         sites = tuple(
             site_item(published, "ev", bus, config.points_per_site * point_kw)
             for bus in spread_buses(published, config.num_sites)
@@ -111,11 +112,16 @@ class EvCharging(TwinTask):
         )
         super().__init__(config, twin)
 
+    def price_shares(self, day: int) -> NDArray[np.float64]:
+        """Return the prices of a day's steps over the year's mean, float64 [num_steps]."""
+        steps = self.twin.first_step + day * self.num_steps + np.arange(self.num_steps)
+        return np.asarray(self._prices[steps % len(self._prices)] / self._mean_price, dtype=np.float64)
+
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh missing energy, its price, voltage and overload."""
         config, quantities = self.config, interval.quantities
         price = self._prices[self.twin.series_step(state)] / self._mean_price
-        percent = 100.0 / self._sites_kw
+        percent = 100.0 / self.sites_kw
         penalty = (
             config.unmet_weight * quantities["unmet_kwh"] * percent
             + config.price_weight * price * quantities["charged_kwh"] * percent

@@ -15,6 +15,7 @@ from gridray.devices.rows import put_rows
 from gridray.devices.scada import Link, LinkState, send, start_link
 from gridray.devices.sensors import Sensors, SensorState, class_std, measure, start_sensors
 from gridray.errors import ConfigError
+from gridray.tasks.base import neutral_set_points
 from gridray.tasks.observations import LOAD_CHANNEL
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Imperfection:
         number = len(actions) if config.has_command_errors else 0
         self._link = Link(np.full((number, 1), config.command_delay), np.full((number, 1), config.command_loss))
         self._is_change = np.array([channel.kind == "integer" for channel in actions], dtype=np.bool_)[:, None]
+        self._neutral = np.array(list(neutral_set_points(actions, 1).values())).reshape(-1, 1)[:number]
 
     def new_state(self, num_points: int, num_envs: int) -> ImperfectState:
         """Return a state to be filled by `start`."""
@@ -126,26 +128,21 @@ class Imperfection:
     def start(
         self, state: ImperfectState, rows: NDArray[np.int64], truth: NDArray[np.float64], seeds: NDArray[np.uint64]
     ) -> None:
-        """Begin episodes in these rows with points [num_points, len(rows)] that have been seen for long."""
+        """Begin episodes in these rows: points [num_points, len(rows)] have been seen, devices left alone, for long."""
         part = self._started(truth, seeds)
         for purpose, streams in state.streams.items():
             streams.restart(rows, seeds)
             streams.blocks[rows] = part.streams[purpose].blocks
         state.seen[:, rows] = part.seen
         put_rows(state.meters, rows, part.meters)
+        put_rows(state.link, rows, part.link)
         for name, started in part.errors.items():
             state.errors[name][..., rows] = started
 
-    def command(
-        self, state: ImperfectState, set_points: NDArray[np.float64], is_first: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Return what acts, [num_actions, E], when these set-points are sent; is_first: bool [E], of an episode."""
+    def command(self, state: ImperfectState, set_points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what acts, [num_actions, E], when these set-points are sent."""
         if not self._config.has_command_errors:
             return set_points
-        if is_first.any():
-            rows = np.flatnonzero(is_first)
-            standing = np.where(self._is_change, 0.0, set_points[:, rows])
-            put_rows(state.link, rows, start_link(self._link, standing))
         held = state.link._replace(acting=np.where(self._is_change, 0.0, state.link.acting))
         state.link = send(self._link, held, set_points, state.streams[COMMANDING])
         return state.link.acting
@@ -166,7 +163,7 @@ class Imperfection:
         }
         meters = start_sensors(self._sensors, truth, streams[METERING])
         errors = {name: start_errors(error, streams[FORECASTING]) for name, (_, error) in self._forecasts.items()}
-        link = start_link(self._link, np.zeros((len(self._link.delay), len(seeds))))
+        link = start_link(self._link, np.repeat(self._neutral, len(seeds), axis=1))
         return ImperfectState(
             streams=streams, seen=self._seen(truth, meters, errors), meters=meters, link=link, errors=errors
         )

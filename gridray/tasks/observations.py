@@ -26,7 +26,8 @@ class ObservationConfig:
 
     mode: full state; metered points only; or local, a view of fixed width per device (`gridray.tasks.local_views`),
     made of what is metered. metered_buses names the buses with a voltage meter, or metered_share (0..1) spreads them
-    evenly by distance from the source; with neither, all buses are metered. Devices' own readings, the voltage at their
+    evenly by distance from the source; with neither, no other bus than devices' own is metered in mode metered, and all
+    are in mode local. Devices' own readings, the voltage at their
     buses, and the feeder's power always stay. load_look_ahead: steps ahead for which the feeder's load is forecast.
     """
 
@@ -65,7 +66,7 @@ class Points:
         self.load_pu = twin.loads.series_pu @ weight if config.load_look_ahead else np.zeros(0)
         names = [channel.name for channel in twin.observation_channels]
         is_seen = np.ones(len(names), dtype=np.bool_)
-        if config.metered_buses or config.metered_share is not None:
+        if config.mode == "metered" or config.metered_buses or config.metered_share is not None:
             buses = _metered_buses(twin, config)
             is_seen[:] = [not name.startswith("vmag_pu.") or bus_of(name) in buses for name in names]
         self._kept = None if is_seen.all() else np.flatnonzero(is_seen)

@@ -32,7 +32,8 @@ class ReconfigurationConfig(TwinConfig):
     Switches and ties are added where the feeder has fewer than num_sectionalisers and num_ties (three-phase ones).
     Every episode has an outage that begins in its first first_outage_h hours (0: outages come by chance alone), and
     storm_factor multiplies the chance of more. Commands take switching_minutes. Relays pick up at pickup times the
-    rating of the weakest line at a switch. A customer is customer_kw of nominal power.
+    rating of the line that a switch is in, or of the strongest one at its weaker end. A customer is customer_kw of
+    nominal power.
     The reward of a step is minus the sum of: outage_weight x energy not supplied over the nominal load's energy in
     percent; interruption_weight x sustained interruptions per customer in percent; switching_weight per operation;
     refused_weight per refused command; voltage_weight x mean over nodes of the depth outside 0.95..1.05 in percent;
@@ -105,18 +106,20 @@ class Reconfiguration(TwinTask):
         grid = compile_feeder(feeder)
         loads, _ = customers(config, grid, 0)
         step_h = config.step_minutes / 60.0
-        outages = Outages(
+        self.outages = Outages(
             zones,
             step_h,
             failures_per_km_year=config.failures_per_km_year,
             storm_factor=config.storm_factor,
             first_within_h=config.first_outage_h,
         )
-        switches = Switches(
-            feeder, grid, zones, outages, step_h=step_h, budget=config.switch_budget, pickup=config.pickup
+        self.switches = Switches(
+            feeder, grid, zones, self.outages, step_h=step_h, budget=config.switch_budget, pickup=config.pickup
         )
-        self.supply = Supply(feeder, loads, switches, config.customer_kw, config.step_minutes, config.switching_minutes)
-        fleets = (outages, switches, self.supply)
+        self.supply = Supply(
+            feeder, loads, self.switches, config.customer_kw, config.step_minutes, config.switching_minutes
+        )
+        fleets = (self.outages, self.switches, self.supply)
         twin = Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes, has_local_controls=True)
         super().__init__(config, twin)
 

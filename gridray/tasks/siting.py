@@ -15,21 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gridray.feeders.feeder import Feeder
+    from gridray.tasks.twin_task import InverterConfig
 
 INVERTER_OVERSIZE = 1.1
 """kVA over kW, so that 0.44 pu of reactive power is left at full active power."""
 
 
-def site_inverters(
-    feeder: Feeder,
-    *,
-    pv_kw: float,
-    num_pv: int,
-    battery_kw: float,
-    num_batteries: int,
-    battery_hours: float,
-) -> tuple[tuple[Generator, ...], tuple[Generator, ...]]:
-    """Return PV and battery inverters of equal size at three-phase buses spread along the feeder.
+def site_inverters(feeder: Feeder, config: InverterConfig) -> tuple[tuple[Generator, ...], tuple[Generator, ...]]:
+    """Return PV and battery inverters, each kind of equal size, at three-phase buses spread along the feeder.
 
     Sites depend on the feeder alone, so that utilities with the same feeder have the same devices in other sizes:
     buses are ordered by distance from the source and taken at equal quantiles, batteries from the far end.
@@ -37,6 +30,10 @@ def site_inverters(
     Raises:
         ConfigError: the feeder has fewer three-phase buses than inverters.
     """
+    nominal_kw = config.load_scale * sum(load.kw for load in feeder.loads)
+    num_pv, num_batteries = config.num_pv, config.num_batteries
+    pv_kw = config.pv_share * nominal_kw / max(num_pv, 1)
+    battery_kw = config.battery_share * nominal_kw / max(num_batteries, 1)
     buses = three_phase_buses(feeder)
     if num_pv + num_batteries > len(buses):
         raise ConfigError(
@@ -61,8 +58,8 @@ def site_inverters(
         )
 
     return (
-        tuple(inverter("pv", bus, pv_kw / max(num_pv, 1), 0.0) for bus in pv),
-        tuple(inverter("battery", bus, battery_kw / max(num_batteries, 1), battery_hours) for bus in batteries),
+        tuple(inverter("pv", bus, pv_kw, 0.0) for bus in pv),
+        tuple(inverter("battery", bus, battery_kw, config.battery_hours) for bus in batteries),
     )
 
 

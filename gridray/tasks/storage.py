@@ -17,7 +17,7 @@ from gridray.tasks.fleets.inverters import Autonomy, Inverters
 from gridray.tasks.signals import load_signal, price_signal
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
+from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StorageConfig(TwinConfig):
+class StorageConfig(InverterConfig):
     """One utility's feeder, customers, PV and batteries, and the weights of the reward.
 
-    Shares are rated power over the sum of the loads; PV follows the voltage by itself and is not commanded. The import
-    limit is import_limit_share of the nominal load. Prices and load are known look_ahead_h hours ahead.
+    PV follows the voltage by itself and is not commanded. The import limit is import_limit_share of the nominal load.
+    Prices and load are known look_ahead_h hours ahead.
     The reward of a step is, in units of the batteries' energy at the mean price: what they earn at the step's price,
     less wear_eur_per_kwh of what passes through them, less peak_eur_per_kwh of what is imported above the limit, less
     voltage_eur per percent of mean depth outside 0.95..1.05; in the last step plus the worth of the energy that they
@@ -38,11 +38,9 @@ class StorageConfig(TwinConfig):
     """
 
     pv_share: float = 0.3
-    num_pv: int = 3
     pv_autonomy: Autonomy = "volt_var"
     battery_share: float = 0.2
     num_batteries: int = 2
-    battery_hours: float = 4.0
     look_ahead_h: int = 12
     import_limit_share: float = 0.6
     wear_eur_per_kwh: float = 0.002
@@ -52,15 +50,13 @@ class StorageConfig(TwinConfig):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
-        self.check_counts("num_pv")
-        self.check_shares("pv_share", "battery_share", "import_limit_share")
-        if self.num_batteries < 1 or not self.battery_hours > 0.0 or not self.battery_share > 0.0:
+        self.check_shares("import_limit_share")
+        if self.num_batteries < 1 or not self.battery_share > 0.0:
             raise ConfigError(
-                f"num_batteries is {self.num_batteries}, battery_hours {self.battery_hours} and battery_share "
-                f"{self.battery_share}: give at least one battery with power and energy."
+                f"num_batteries is {self.num_batteries} and battery_share {self.battery_share}: give at least one "
+                "battery with power."
             )
-        if not 0 <= self.look_ahead_h <= 24:
-            raise ConfigError(f"look_ahead_h is {self.look_ahead_h}: give hours from 0 to 24.")
+        self.check_look_ahead(self.look_ahead_h)
 
 
 class Storage(TwinTask):
@@ -73,15 +69,7 @@ class Storage(TwinTask):
     def __init__(self, config: StorageConfig) -> None:
         """Load the feeder, place the inverters and make the year's profiles and prices."""
         published = load_feeder(config.feeder)
-        nominal_kw = config.load_scale * sum(load.kw for load in published.loads)
-        pv, batteries = site_inverters(
-            published,
-            pv_kw=config.pv_share * nominal_kw,
-            num_pv=config.num_pv,
-            battery_kw=config.battery_share * nominal_kw,
-            num_batteries=config.num_batteries,
-            battery_hours=config.battery_hours,
-        )
+        pv, batteries = site_inverters(published, config)
         feeder = published.with_generators((*pv, *batteries))
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))
@@ -91,7 +79,7 @@ class Storage(TwinTask):
         prices = price_signal(config, config.look_ahead_h)
         self.mean_eur_per_kwh = float(prices.series.mean()) / 1e3
         self._prices = prices.series
-        self.import_limit_kw = config.import_limit_share * nominal_kw
+        self.import_limit_kw = config.import_limit_share * float(loads.kw.sum())
         self.unit_eur = float(self.batteries.battery.kwh.sum()) * self.mean_eur_per_kwh
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
         fleets = (self.batteries, sun)

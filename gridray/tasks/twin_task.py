@@ -48,8 +48,10 @@ class TwinConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        if not self.load_scale > 0.0:
-            raise ConfigError(f"load_scale is {self.load_scale}: give a number above 0.")
+        if not 0.0 < self.load_scale < np.inf:
+            raise ConfigError(f"load_scale is {self.load_scale}: give a finite number above 0.")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}: give a whole number from 0.")
         if self.step_minutes not in {1, 5, 10, 15, 30, 60}:
             raise ConfigError(f"step_minutes is {self.step_minutes}: give 1, 5, 10, 15, 30 or 60.")
         if self.held_out_every < 2 or self.num_days < self.held_out_every:
@@ -69,6 +71,34 @@ class TwinConfig:
         for name in names:
             if not 0.0 <= getattr(self, name) <= 5.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give a share from 0 to 5.")
+
+    def check_look_ahead(self, hours: int) -> None:
+        """Refuse a look_ahead_h that is no part of a day."""
+        if not 0 <= hours <= 24:
+            raise ConfigError(f"look_ahead_h is {hours}: give hours from 0 to 24.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverterConfig(TwinConfig):
+    """A feeder with PV and batteries.
+
+    Shares are rated power over the sum of the loads, divided among num_pv PV and num_batteries batteries, which hold
+    battery_hours of their rated power. Where they are: `gridray.tasks.siting.site_inverters`.
+    """
+
+    pv_share: float = 0.5
+    num_pv: int = 3
+    battery_share: float = 0.1
+    num_batteries: int = 1
+    battery_hours: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        super().__post_init__()
+        self.check_counts("num_pv", "num_batteries")
+        self.check_shares("pv_share", "battery_share")
+        if not 0.0 < self.battery_hours < np.inf:
+            raise ConfigError(f"battery_hours is {self.battery_hours}: give a number above 0.")
 
 
 @dataclass(kw_only=True)
@@ -156,7 +186,7 @@ class TwinTask(ABC):
         """Apply actions [num_envs, num_actions] for one interval and move the time on."""
         set_points = decode_rows(self._ranges, actions)
         if self._imperfection is not None and state.imperfect is not None:
-            set_points = self._imperfection.command(state.imperfect, set_points, state.t == 0)
+            set_points = self._imperfection.command(state.imperfect, set_points)
         interval = self.twin.interval(state, set_points)
         result = self.score(state, interval)
         self.twin.move_on(state)

@@ -19,17 +19,16 @@ from gridray.tasks.fleets.operations import NO_BUDGET, OperationBudget
 from gridray.tasks.fleets.regulators import Regulators
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
+from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import Interval, TwinState
 
 
 @dataclass(frozen=True, kw_only=True)
-class VoltVarConfig(TwinConfig):
+class VoltVarConfig(InverterConfig):
     """One utility's feeder, customers and devices, and the weights of the reward.
 
-    pv_share and battery_share are rated power over the sum of the loads.
     The reward of a step is minus the sum of: voltage_weight x mean over nodes of the depth outside 0.95..1.05 in
     percent; loss_weight x losses over nominal load in percent; tap_weight per tap step; capacitor_weight per switching;
     curtailment_weight x curtailed power over nominal load in percent; cycling_weight x battery power likewise;
@@ -37,11 +36,6 @@ class VoltVarConfig(TwinConfig):
     tap_budget and capacitor_budget limit each device's operations; what they refuse is a cost, not part of the reward.
     """
 
-    pv_share: float = 0.5
-    num_pv: int = 3
-    battery_share: float = 0.1
-    num_batteries: int = 1
-    battery_hours: float = 4.0
     voltage_weight: float = 20.0
     loss_weight: float = 0.05
     tap_weight: float = 0.05
@@ -55,10 +49,6 @@ class VoltVarConfig(TwinConfig):
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         super().__post_init__()
-        if not self.battery_hours > 0.0:
-            raise ConfigError(f"battery_hours is {self.battery_hours}: give a number above 0.")
-        self.check_counts("num_pv", "num_batteries")
-        self.check_shares("pv_share", "battery_share")
         if not self.reward_floor < 0.0:
             raise ConfigError(f"reward_floor is {self.reward_floor}: give a number below 0.")
         if not self.voltage_weight >= 0.0:
@@ -81,15 +71,7 @@ class VoltVar(TwinTask):
     def __init__(self, config: VoltVarConfig) -> None:
         """Load the feeder, place the inverters and make the year's profiles."""
         published = load_feeder(config.feeder)
-        nominal_kw = config.load_scale * sum(load.kw for load in published.loads)
-        pv, batteries = site_inverters(
-            published,
-            pv_kw=config.pv_share * nominal_kw,
-            num_pv=config.num_pv,
-            battery_kw=config.battery_share * nominal_kw,
-            num_batteries=config.num_batteries,
-            battery_hours=config.battery_hours,
-        )
+        pv, batteries = site_inverters(published, config)
         feeder = published.with_generators((*pv, *batteries))
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))

@@ -48,7 +48,9 @@ def convert(model: Model) -> tuple[list[RegulatorControl], list[CapacitorControl
     capacitors: list[CapacitorControl] = []
     for item in (*model.of("regcontrol"), *model.of("capcontrol")):
         try:
-            if item.cls == "regcontrol":
+            if item.cls == "regcontrol" and item.v.get("maxtapchange", 1) < 1:
+                model.leave_out("regulator control with maxtapchange=0 is left out: it does not act", item.where)
+            elif item.cls == "regcontrol":
                 regulators.append(_regulator(model, item))
             else:
                 capacitors.append(_capacitor(model, item))
@@ -70,6 +72,8 @@ def _regulator(model: Model, item: Element) -> RegulatorControl:
         raise ScriptError("it has ldc_z or cogen: GridRay's line drop has R and X only")
     if values.get("reversible"):
         model.leave_out("reverse settings of a regulator are left out: they act on reverse power only", item.where)
+    if values.get("vlimit", 0.0):
+        model.leave_out("vlimit of a regulator is kept but not acted on by free controls", item.where)
     bus = values.get("bus") or None
     pt_ratio = values.get("ptratio", 60.0)
     if bus is not None and values.get("remoteptratio"):

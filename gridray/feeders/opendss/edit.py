@@ -81,6 +81,7 @@ _NOT_ALIKE_OF: Final[dict[str, tuple[str, ...]]] = {
     "line": ("open_ends",),
     "pvsystem": ("kvar", "reactive_by", "pfpriority"),
 }
+_DELTAS_COPIED_BADLY = frozenset({"load", "generator", "pvsystem", "storage"})
 _ABOVE_ZERO = frozenset({"basefreq", "rho", "frequency"})
 LIBRARY = frozenset({"linecode", "xfmrcode", "loadshape", "wiredata", "linegeometry", "linespacing", "xycurve"})
 
@@ -181,6 +182,10 @@ def _copy(model: Model, element: Element, name: str) -> Element:
         values[prop] = ""
     for winding in values.get("windings_", ()):
         winding["bus"] = ""
+    if element.cls == "line" and values["code"] is None and (values["is_sequence"] or values.get("has_geometry")):
+        model.leave_out("line made by like keeps the impedance; OpenDSS gives it the default", element.where)
+    if values.get("conn") == "delta" and element.cls in _DELTAS_COPIED_BADLY:
+        model.leave_out("delta made by like stays one; DSS C-API 0.14 wires it to ground", element.where)
     fresh = DEFAULTS.get(element.cls, _no_values)(model)
     for prop in _NOT_ALIKE_OF.get(element.cls, ()):
         values.pop(prop, None)

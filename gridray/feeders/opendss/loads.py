@@ -88,7 +88,7 @@ def convert(model: Model) -> tuple[list[Load], list[Reactor]]:
     for item in model.of("load"):
         try:
             loads.append(_load(model, item))
-            neutrals.extend(_neutral(item, loads[-1]))
+            neutrals.extend(_neutral(model, item, loads[-1]))
         except ScriptError as error:
             model.problems.append(f"{item.where}: {item.title}: {error}")
     return loads, neutrals
@@ -153,10 +153,11 @@ def _load(model: Model, item: Element) -> Load:
     )
 
 
-def _neutral(item: Element, load: Load) -> list[Reactor]:
+def _neutral(model: Model, item: Element, load: Load) -> list[Reactor]:
     r, x = item.v["rneut"], item.v["xneut"]
     if load.neutral == 0 or r < 0.0:
         return []
+    model.leave_out("rneut grounds a load's neutral; DSS C-API 0.14 leaves it floating", item.where)
     # OpenDSS grounds a neutral without impedance through a micro-ohm.
     r = 1e-6 if r == 0.0 and x == 0.0 else r
     return [Reactor(name=f"{item.name}_neutral", bus=load.bus, phases=(load.neutral,), r_ohm=r, x_ohm=x)]

@@ -25,7 +25,12 @@ def _set(model: Model, name: str, raw: str, place: str) -> None:
     low = text(raw).lower()
     _refuse(name, low, raw)
     if name in {"defaultbasefrequency", "frequency"}:
-        model.frequency_hz = _positive(raw)
+        hertz = _positive(raw)
+        if model.has_circuit and hertz != model.frequency_hz:
+            raise ScriptError(
+                f"{name}={hertz:g} after a circuit of {model.frequency_hz:g} Hz: set it before new circuit"
+            )
+        model.frequency_hz = hertz
     elif name == "mode":
         model.other_mode = "" if low.startswith(SNAPSHOT) else f"{place}: mode={low[:40]}"
     elif name == "controlmode":

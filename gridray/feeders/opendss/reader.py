@@ -60,7 +60,7 @@ def _feeder(model: Model) -> Feeder | None:
         )
     _other_classes(model)
     switching.settle(model)
-    source = sources.convert(model)
+    all_sources = sources.convert(model)
     all_lines, codes = lines.convert(model)
     all_transformers = transformers.convert(model)
     regulators, capacitor_controls = controls.convert(model)
@@ -70,7 +70,7 @@ def _feeder(model: Model) -> Feeder | None:
     named = [(item.daily, item.yearly) for item in all_loads] + [(item.daily, item.yearly) for item in generators]
     used = {name for pair in named for name in pair if name}
     all_shapes = shapes.convert(model, used)
-    if source is None or model.problems:
+    if not all_sources or model.problems:
         return None
     return _with_places(
         model,
@@ -79,8 +79,10 @@ def _feeder(model: Model) -> Feeder | None:
             Feeder(
                 name=model.name,
                 frequency_hz=model.frequency_hz,
-                base_kv=model.base_kv or _rated_kv(source.kv, [w for t in all_transformers for w in t.windings]),
-                source=source,
+                base_kv=model.base_kv
+                or _rated_kv(all_sources[0].kv, [w for t in all_transformers for w in t.windings]),
+                source=all_sources[0],
+                more_sources=tuple(all_sources[1:]),
                 line_codes=tuple(codes),
                 lines=tuple(all_lines),
                 transformers=tuple(all_transformers),
@@ -124,7 +126,7 @@ def _buses_of_disabled(model: Model) -> set[str]:
 
 
 def _with_places(model: Model, feeder: Feeder) -> Feeder:
-    buses = {feeder.source.bus}
+    buses = {source.bus for source in feeder.sources}
     for line in feeder.lines:
         buses |= {line.from_bus, line.to_bus}
     for transformer in feeder.transformers:

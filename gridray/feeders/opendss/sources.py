@@ -1,4 +1,4 @@
-"""The voltage source of a circuit."""
+"""The voltage sources of a circuit."""
 
 from __future__ import annotations
 
@@ -60,19 +60,17 @@ def finish(_: Model, source: Element) -> None:
         source.v.update(zip(_OHM, _impedance(source.v), strict=True))
 
 
-def convert(model: Model) -> Source | None:
-    """Return the circuit's source; what it cannot be joins the problems."""
-    items = model.of("vsource")
-    if not items:
+def convert(model: Model) -> list[Source]:
+    """Return the sources, the circuit's own first; what they cannot be joins the problems."""
+    found: list[Source] = []
+    if not model.of("vsource"):
         model.problems.append("the model has no source: start with New Circuit.name")
-        return None
-    for extra in items[1:]:
-        model.problems.append(f"{extra.where}: {extra.title} is a second source: GridRay has one, take it out")
-    try:
-        return _source(items[0])
-    except ScriptError as error:
-        model.problems.append(f"{items[0].where}: {items[0].title}: {error}")
-        return None
+    for item in model.of("vsource"):
+        try:
+            found.append(_source(item))
+        except ScriptError as error:
+            model.problems.append(f"{item.where}: {item.title}: {error}")
+    return found
 
 
 def _source(item: Element) -> Source:
@@ -96,6 +94,7 @@ def _source(item: Element) -> Source:
         r0_ohm=r0,
         x0_ohm=x0,
         phases=nodes,
+        name=item.name,
     )
 
 

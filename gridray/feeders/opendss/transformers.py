@@ -11,6 +11,7 @@ from gridray.feeders.opendss.model import Element, Model, bus_and_nodes, connect
 Values = dict[str, Any]
 
 MAX_WINDINGS = 20
+MICRO_OHM = 1e-6
 _ONE = {"bus": "bus", "conn": "conn", "kv": "kv", "kva": "kva", "tap": "tap", "%r": "r", "rneut": "rneut"}
 _ONE |= {"xneut": "xneut", "maxtap": "maxtap", "mintap": "mintap", "numtaps": "numtaps"}
 _ALL = {"buses": "bus", "conns": "conn", "kvs": "kv", "kvas": "kva", "taps": "tap", "%rs": "r"}
@@ -148,6 +149,8 @@ def _converted(winding: Values, n: int) -> Winding:
     if winding["tap"] == 0.0:
         raise ScriptError("a winding has tap 0: give a ratio above 0")
     has_impedance = neutral != 0 and kind == "wye" and winding["rneut"] >= 0.0
+    # OpenDSS grounds a neutral without impedance through a micro-ohm.
+    r_neutral = winding["rneut"] if winding["rneut"] > 0.0 or winding["xneut"] != 0.0 else MICRO_OHM
     return Winding(
         bus=bus,
         phases=phases,
@@ -157,7 +160,7 @@ def _converted(winding: Values, n: int) -> Winding:
         r_percent=winding["r"],
         tap=winding["tap"],
         neutral=neutral,
-        neutral_r_ohm=winding["rneut"] if has_impedance else None,
+        neutral_r_ohm=r_neutral if has_impedance else None,
         neutral_x_ohm=winding["xneut"] if has_impedance else 0.0,
         min_tap=winding["mintap"],
         max_tap=winding["maxtap"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gridray.policies.optimal.day import Day
+from gridray.policies.optimal.programme import BestDay
 from gridray.policies.optimal.volt_var import bound_day, plan_day
 from gridray.tasks.constraints import RANGE_A_PU
 from gridray.tasks.fleets.regulators import MAX_TAP_CHANGE
@@ -23,14 +24,7 @@ CLEARLY = 0.75
 """Steps between a whole tap and the relaxed one above which the whole one follows."""
 
 
-class BestDay(NamedTuple):
-    """bound: of the day's return; set_points: by channel, float64 [T]; "<regulator>.tap" is a position."""
-
-    bound: float
-    set_points: dict[str, NDArray[np.float64]]
-
-
-def best_volt_var_day(task: VoltVar, number: int) -> BestDay:
+def best_volt_var_day(task: VoltVar, number: int, seed: int = 0) -> BestDay:  # noqa: ARG001  # nothing is drawn
     """Return bound and plan of a day.
 
     The bound is the optimum of the relaxed day, raised by as much as the expansion and the power flow differ there.

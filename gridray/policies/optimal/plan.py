@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridray.errors import ConfigError
-from gridray.physics.controls import TAP_STEP
-from gridray.policies.hold import unlimited
-from gridray.policies.optimal.hindsight import BestDay, best_volt_var_day
+from gridray.policies.optimal.curtailment import best_curtailment_day
+from gridray.policies.optimal.ev_charging import best_ev_day
+from gridray.policies.optimal.following import following
+from gridray.policies.optimal.hindsight import best_volt_var_day
+from gridray.policies.optimal.restoration import MAX_SWITCHES, best_restoration_day
 from gridray.policies.optimal.storage import best_storage_day
-from gridray.tasks.base import scaled_actions
-from gridray.tasks.fleets.regulators import MAX_TAP_CHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from gridray.policies.optimal.programme import BestDay
     from gridray.tasks.base import Task
     from gridray.tasks.twin import TwinState
 
-PLANNERS: dict[str, Callable[[Any, int], BestDay]] = {"volt_var": best_volt_var_day, "storage": best_storage_day}
-"""Task name -> what finds the best of one of its days."""
+RELAXED = "optimisation bound: perfect foresight, relaxed taps and positions, power flow expanded about the optimum"
+SWITCHED = "optimisation bound: faults known in advance, the best way through all states of the switches"
+
+
+class Planner(NamedTuple):
+    """best: finds the best of a task's day, given its number and the seed of what is drawn; kind: of bound, in words.
+
+    is_drawn: whether days differ by that seed.
+    """
+
+    best: Callable[[Any, int, int], BestDay]
+    kind: str = RELAXED
+    is_drawn: bool = False
+
+
+PLANNERS: dict[str, Planner] = {
+    "curtailment": Planner(best_curtailment_day),
+    "ev_charging": Planner(best_ev_day),
+    "reconfiguration": Planner(best_restoration_day, SWITCHED, is_drawn=True),
+    "storage": Planner(best_storage_day),
+    "volt_var": Planner(best_volt_var_day),
+}
+"""Task name -> its planner."""
+
+
+def has_bound(task: Task) -> bool:
+    """Tell whether the days of a task can be planned: it has a planner, and not too many switches to try."""
+    num_switches = sum(channel.name.startswith("switch.") for channel in task.action_channels)
+    return task.name in PLANNERS and num_switches <= MAX_SWITCHES
 
 
 class PerfectPlan:
@@ -35,30 +62,25 @@ class PerfectPlan:
         """Plan days as they come.
 
         Raises:
-            ConfigError: nobody has written this task's programme.
+            ConfigError: nobody has written this task's programme, or it has too many switches to try all their states.
         """
-        if task.name not in PLANNERS:
+        if not has_bound(task):
             raise ConfigError(
-                f"Task '{task.name}' has no optimisation bound: those with one are {', '.join(PLANNERS)}."
+                f"Task '{task.name}' on feeder '{task.feeder.name}' has no optimisation bound: give one of "
+                f"{', '.join(PLANNERS)}, with at most {MAX_SWITCHES} switches."
             )
         self._task = task
-        self._days: dict[int, BestDay] = {}
+        self._planner = PLANNERS[task.name]
+        self._days: dict[tuple[int, int], BestDay] = {}
 
-    def best(self, day: int) -> BestDay:
-        """Return bound and plan of a day."""
-        if day not in self._days:
-            self._days[day] = PLANNERS[self._task.name](self._task, day)
-        return self._days[day]
+    def best(self, day: int, seed: int = 0) -> BestDay:
+        """Return bound and plan of a day; seed: of what is drawn."""
+        key = (day, seed if self._planner.is_drawn else 0)
+        if key not in self._days:
+            self._days[key] = self._planner.best(self._task, *key)
+        return self._days[key]
 
     def act_on(self, state: TwinState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
         """Return the plan's actions, float32 [num_envs, num_actions]."""
-        best = [self.best(int(day)).set_points for day in state.day]
-        channels = self._task.action_channels
-        values = {channel.name: np.full(len(best), unlimited(channel)) for channel in channels}
-        values |= {name: np.array([plan[name][t] for plan, t in zip(best, state.t, strict=True)]) for name in best[0]}
-        steps = np.rint((state.grid.taps - 1.0) / TAP_STEP)
-        for row, name in enumerate(self._task.grid.tap_names):
-            if f"regulator.{name}.tap" in values:
-                change = values[f"regulator.{name}.tap"] - steps[row]
-                values[f"regulator.{name}.tap_change"] = np.clip(change, -MAX_TAP_CHANGE, MAX_TAP_CHANGE)
-        return scaled_actions(channels, values)
+        episodes = zip(state.day.tolist(), state.streams.seeds.tolist(), strict=True)
+        return following(self._task, state, [self.best(day, seed).set_points for day, seed in episodes])

@@ -26,6 +26,13 @@ class Solution(NamedTuple):
     bound: float
 
 
+class BestDay(NamedTuple):
+    """bound: of the day's return; set_points: by channel, float64 [T]; "<regulator>.tap" is a position."""
+
+    bound: float
+    set_points: dict[str, NDArray[np.float64]]
+
+
 class Programme:
     """Minimise cost @ x with low <= x <= high and low <= A x <= high."""
 
@@ -58,6 +65,10 @@ class Programme:
         self.num_variables += size
         return numbers
 
+    def limits(self, variables: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the least and the largest values that variables may take, in their shape."""
+        return np.concatenate(self._low)[variables], np.concatenate(self._high)[variables]
+
     def rows(self, terms: Sequence[Term], low: ArrayLike = -np.inf, high: ArrayLike = np.inf) -> None:
         """Add rows low <= sum of coefficient * variable <= high.
 
@@ -82,12 +93,13 @@ class Programme:
         num: int,
         *,
         low: ArrayLike,
+        high: ArrayLike = np.inf,
     ) -> None:
-        """Add `num` rows low <= sum, given as variables, rows (from 0) and coefficients, each part [num_summands]."""
+        """Add `num` rows low <= sum <= high, given as variables, rows (from 0) and coefficients, [num_summands]."""
         for variables, row, value in parts:
             self._rows.append((self.num_rows + row, variables, value))
         self._row_low.append(np.broadcast_to(np.asarray(low, dtype=np.float64), (num,)))
-        self._row_high.append(np.full(num, np.inf))
+        self._row_high.append(np.broadcast_to(np.asarray(high, dtype=np.float64), (num,)))
         self.num_rows += num
 
     def solve(self, *, time_limit_s: float = 60.0, gap: float = 1e-4) -> Solution:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.policies.hold import unlimited
-from gridray.policies.optimal.hindsight import BestDay
-from gridray.policies.optimal.programme import Programme
+from gridray.policies.optimal.programme import BestDay, Programme
 from gridray.tasks.base import scaled_actions
 from gridray.tasks.fleets.batteries import EFFICIENCY, FIRST_SOC
 
@@ -22,7 +20,7 @@ SHIFT_SHARE = 0.1
 """Power over a battery's rating by which the import's slope is taken."""
 
 
-def best_storage_day(task: Storage, number: int) -> BestDay:
+def best_storage_day(task: Storage, number: int, seed: int = 0) -> BestDay:  # noqa: ARG001  # nothing is drawn
     """Return bound and plan of a day.
 
     The programme leaves voltages out, which can only lower a return, and takes the import as straight about the plan
@@ -46,11 +44,10 @@ def _import(task: Storage, number: int, plans: NDArray[np.float64]) -> NDArray[n
     num_rows = plans.shape[1]
     state = task.new_state(num_rows)
     task.reset(state, np.arange(num_rows), np.full(num_rows, number), np.zeros(num_rows, dtype=np.uint64))
-    others = {channel.name: np.full(num_rows, unlimited(channel)) for channel in task.action_channels}
     imported = []
     for rows in plans:
         own = {f"battery.{name}.kw": rows[:, i] for i, name in enumerate(task.batteries.names)}
-        imported.append(task.step(state, scaled_actions(task.action_channels, others | own)).indicators["import_kw"])
+        imported.append(task.step(state, scaled_actions(task.action_channels, own)).indicators["import_kw"])
     return np.stack(imported)
 
 

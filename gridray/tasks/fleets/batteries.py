@@ -64,7 +64,9 @@ class Batteries:
         self.action_channels: tuple[ActionChannel, ...] = tuple(
             channel
             for generator in generators
-            for channel in inverter_actions("battery", generator.name, -generator.kw, generator.kw, generator.kva)
+            for channel in inverter_actions(
+                "battery", generator.name, (-generator.kw, generator.kw), 0.0, generator.kva
+            )
         )
         self.observation_channels = tuple(
             channel

@@ -30,7 +30,7 @@ class Capacitors:
         self.names = tuple(capacitor.name for capacitor in feeder.capacitors)
         self.buses = tuple(capacitor.bus for capacitor in feeder.capacitors)
         self.action_channels = tuple(
-            ActionChannel(f"capacitor.{name}.state", "1", 0.0, 1.0, "switch") for name in self.names
+            ActionChannel(f"capacitor.{name}.state", "1", 0.0, 1.0, "switch", None) for name in self.names
         )
         quantities = ("state", "is_ready") if budget.is_observed else ("state",)
         self.observation_channels = tuple(

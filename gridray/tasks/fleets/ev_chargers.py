@@ -56,7 +56,10 @@ class EvState(NamedTuple):
 
 
 class EvChargers:
-    """Charging sites of several points; a set-point is the power of a site, shared by least laxity first."""
+    """Charging sites of several points; a set-point is the power of a site, shared by least laxity first.
+
+    table: sessions of every episode, arrays [num_days, S, N].
+    """
 
     kind = "ev"
     quantities = ("charged_kwh", "unmet_kwh")
@@ -84,12 +87,12 @@ class EvChargers:
         self._step_h = calendar.step_h
         rated = point_kw[:, None]
         self.charger = EvCharger(rated, np.zeros_like(rated), np.full_like(rated, EFFICIENCY))
-        self._table = episode_sessions(year, self.charger, calendar)
-        flat = EvSessions._make(np.moveaxis(array, 0, -1) for array in self._table)
+        self.table = episode_sessions(year, self.charger, calendar)
+        flat = EvSessions._make(np.moveaxis(array, 0, -1) for array in self.table)
         check_chargers(self.charger, flat)
         self._site_kw = point_kw.reshape(len(sites), -1).sum(axis=1)[:, None]
         self.action_channels = tuple(
-            ActionChannel(f"ev.{name}.charge_kw", "kW", 0.0, float(kw), "continuous")
+            ActionChannel(f"ev.{name}.charge_kw", "kW", 0.0, float(kw), "continuous", float(kw))
             for name, kw in zip(self.names, self._site_kw[:, 0], strict=True)
         )
         self.observation_channels = tuple(
@@ -100,21 +103,21 @@ class EvChargers:
 
     def new_state(self, num_envs: int) -> EvState:
         """Return sites without cars."""
-        shape = (*self._table.arrival.shape[1:], num_envs)
+        shape = (*self.table.arrival.shape[1:], num_envs)
         arrival, departure = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         wanted, spare, stored = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         return EvState(arrival, departure, wanted, spare, stored, np.zeros(shape[1:]))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> EvState:  # noqa: ARG002
-        """Take the cars of the day at its start; later go on as told last, as far as cars are there."""
+        """Take the cars of the day at its start, unlimited; later go on as told last, as far as cars are there."""
         own: EvState = state.fleets[self.kind]
         (rows,) = np.nonzero(state.t == 0)
         if len(rows):
-            days = state.day[rows] % len(self._table.arrival)
-            for name in self._table._fields:
-                getattr(own, name)[..., rows] = np.moveaxis(getattr(self._table, name)[days], 0, -1)
+            days = state.day[rows] % len(self.table.arrival)
+            for name in self.table._fields:
+                getattr(own, name)[..., rows] = np.moveaxis(getattr(self.table, name)[days], 0, -1)
             own.stored_kwh[..., rows] = 0.0
-            own.kw[..., rows] = 0.0
+            own.kw[..., rows] = -np.inf
         least, _ = power_range_kw(self.charger, own.sessions(), own.stored_kwh, state.t, self._step_h)
         return self._inject(state, own._replace(kw=np.maximum(own.kw, least)))
 
@@ -141,10 +144,21 @@ class EvChargers:
         by_site = (len(self.names), -1, num_envs)
         present = is_present(sessions, state.t).any(axis=0)
         missing = missing_kwh(sessions, own.stored_kwh, state.t)
-        urgent = np.where(laxity < self._step_h, -least, 0.0)
-        sums = [array.reshape(by_site).sum(axis=1) for array in (-own.kw, present, missing, -least, urgent)]
+        sums = [array.reshape(by_site).sum(axis=1) for array in (-own.kw, present, missing, -least)]
         shortest = np.clip(laxity, 0.0, LONGEST_LAXITY_H).reshape(by_site).min(axis=1)
-        return np.stack([*sums, shortest], axis=1).reshape(len(self.observation_channels), num_envs)
+        return np.stack([*sums, self.urgent_kw(state), shortest], axis=1).reshape(
+            len(self.observation_channels), num_envs
+        )
+
+    def urgent_kw(self, state: TwinState) -> NDArray[np.float64]:
+        """Return the power that cars which cannot wait a step can take at each site, kW, [num_sites, E]."""
+        own: EvState = state.fleets[self.kind]
+        sessions = own.sessions()
+        least, _ = power_range_kw(self.charger, sessions, own.stored_kwh, state.t, self._step_h)
+        laxity = laxity_h(self.charger, sessions, own.stored_kwh, state.t, self._step_h)
+        urgent = np.where(laxity < self._step_h, -least, 0.0)
+        total: NDArray[np.float64] = urgent.reshape(len(self.names), -1, len(state.t)).sum(axis=1)
+        return total
 
     def _inject(self, state: TwinState, own: EvState) -> EvState:
         state.grid.items_kw[self._items] = -own.kw.reshape(len(self.names), -1, len(state.t)).sum(axis=1)

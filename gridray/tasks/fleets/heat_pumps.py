@@ -1,4 +1,4 @@
-"""Groups of houses with heat pumps: what share of them runs is commanded, and their rooms stay within bounds."""
+"""Groups of houses with heat pumps: their thermostats' set-point is commanded, and rooms stay within bounds."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ class HeatPumpState(NamedTuple):
 
 
 class HeatPumps:
-    """Groups of like houses, each as one; below its bounds of comfort a group runs fully, above not at all.
+    """Groups of like houses, each as one; a set-point is that of their thermostats.
 
+    As many run as bring the mean of the rooms to the set-point by the end of the interval; below the bounds of comfort
+    all do, above none.
     Discomfort is cold: heat pumps that only heat are not blamed for summer.
     """
 
@@ -71,7 +73,8 @@ class HeatPumps:
         )
         self.comfort = Comfort(SET_POINT_C * one, (HIGH_C - LOW_C) * one, LOW_C * one, np.inf * one)
         self.action_channels = tuple(
-            ActionChannel(f"heat_pump.{name}.duty", "1", 0.0, 1.0, "continuous") for name in self.names
+            ActionChannel(f"heat_pump.{name}.set_point_c", "degC", LOW_C, HIGH_C, "continuous", SET_POINT_C)
+            for name in self.names
         )
         self.observation_channels = tuple(
             channel
@@ -84,22 +87,23 @@ class HeatPumps:
         )
 
     def new_state(self, num_envs: int) -> HeatPumpState:
-        """Return groups at their set-point, off."""
+        """Return groups at their set-point."""
         shape = (len(self.names), num_envs)
         return HeatPumpState(np.full(shape, SET_POINT_C), np.full(shape, SET_POINT_C), np.zeros(shape))
 
     def begin(self, state: TwinState, step: NDArray[np.int64]) -> HeatPumpState:
-        """Take the weather and run on as told last."""
+        """Take the weather and run on as in the interval before, at the start of an episode as thermostats have it."""
         own: HeatPumpState = state.fleets[self.kind]
         outdoor = np.broadcast_to(self._outdoor_c[step % len(self._outdoor_c)], own.indoor_c.shape)
         own = own._replace(outdoor_c=outdoor.astype(np.float64))
-        return self._draw(state, own, own.duty)
+        return self._draw(state, own, np.where(state.t == 0, self._duty(own, SET_POINT_C), own.duty))
 
     def act(
         self, state: TwinState, set_points: NDArray[np.float64]
     ) -> tuple[HeatPumpState, dict[str, NDArray[np.float64]]]:
-        """Run these shares of the heat pumps for the interval."""
-        own = self._draw(state, state.fleets[self.kind], set_points)
+        """Heat towards these temperatures for the interval."""
+        before: HeatPumpState = state.fleets[self.kind]
+        own = self._draw(state, before, self._duty(before, set_points))
         gain_kw = GAIN_KW * self._houses
         indoor = step_house(self.heat_pump, own.indoor_c, own.outdoor_c, gain_kw, own.duty, self._step_h)
         missed = (self._houses * discomfort_kh(self.comfort, indoor, self._step_h)).sum(axis=0)
@@ -110,6 +114,15 @@ class HeatPumps:
         own: HeatPumpState = state.fleets[self.kind]
         seen = np.stack((own.duty, own.indoor_c, own.outdoor_c), axis=1)
         return seen.reshape(len(self.observation_channels), len(state.t))
+
+    def _duty(self, own: HeatPumpState, set_point_c: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Return the share that brings rooms to the set-point by the end of the interval, beyond 0..1 if none does."""
+        off, on = (
+            step_house(self.heat_pump, own.indoor_c, own.outdoor_c, GAIN_KW * self._houses, duty, self._step_h)
+            for duty in (np.zeros_like(own.duty), np.ones_like(own.duty))
+        )
+        duty: NDArray[np.float64] = (set_point_c - off) / (on - off)
+        return duty
 
     def _draw(self, state: TwinState, own: HeatPumpState, duty: NDArray[np.float64]) -> HeatPumpState:
         duty = np.where(own.indoor_c < LOW_C, 1.0, np.where(own.indoor_c > HIGH_C, 0.0, np.clip(duty, 0.0, 1.0)))

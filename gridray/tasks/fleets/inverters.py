@@ -88,7 +88,7 @@ class Inverters:
         self.action_channels: tuple[ActionChannel, ...] = tuple(
             channel
             for generator in generators
-            for channel in inverter_actions(kind, generator.name, 0.0, generator.kw, generator.kva)[
+            for channel in inverter_actions(kind, generator.name, (0.0, generator.kw), generator.kw, generator.kva)[
                 : self._num_set_points
             ]
         )
@@ -149,11 +149,11 @@ class Inverters:
 
 
 def inverter_actions(
-    kind: str, name: str, least_kw: float, most_kw: float, kva: float
+    kind: str, name: str, kw_range: tuple[float, float], neutral_kw: float, kva: float
 ) -> tuple[ActionChannel, ActionChannel]:
     """Return the channels of an inverter's active and reactive power."""
     kvar = REACTIVE_SHARE * kva
     return (
-        ActionChannel(f"{kind}.{name}.kw", "kW", least_kw, most_kw, "continuous"),
+        ActionChannel(f"{kind}.{name}.kw", "kW", *kw_range, "continuous", neutral_kw),
         ActionChannel(f"{kind}.{name}.kvar", "kvar", -kvar, kvar, "continuous"),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.devices.switching import OperationLimits, OperationState, can_operate, operate
+from gridray.devices.switching import OperationLimits, OperationState, can_operate, counted, operate
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ class OperationBudget:
     @property
     def is_observed(self) -> bool:
         """Whether the devices' future depends on what they did."""
-        return self.is_enforced and (self.per_day is not None or self.dead_time_minutes > 0.0)
+        return self.is_enforced and self.is_limited
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything can be refused."""
+        return self.per_day is not None or self.dead_time_minutes > 0.0
 
     def limits(self, num_items: int) -> OperationLimits:
         """Return the same limits for all items."""
@@ -57,11 +62,13 @@ def budgeted(
         change: wanted: steps of a tap, or 1 closes and -1 opens, [N, E].
         step_h: length of the interval that begins with the change, h.
     """
-    limits, step_s = budget.limits(len(change)), 3600.0 * step_h
-    allowed, after = operate(limits, own, change, step_s)
+    step_s = 3600.0 * step_h
+    if not budget.is_limited:
+        return change, counted(own, change, step_s), np.zeros(change.shape[1])
+    allowed, after = operate(budget.limits(len(change)), own, change, step_s)
     refused = np.abs(change - allowed).sum(axis=0)
     if not budget.is_enforced:
-        allowed, after = operate(NO_BUDGET.limits(len(change)), own, change, step_s)
+        return change, counted(own, change, step_s), refused
     return allowed, after, refused
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridray.devices.switching import OperationState, fresh_operations
+from gridray.errors import ConfigError
 from gridray.physics.controls import MAX_STEP, TAP_STEP
 from gridray.physics.measure import control_voltages
 from gridray.tasks.base import ActionChannel, ObservationChannel
@@ -32,7 +33,17 @@ class Regulators:
     def __init__(
         self, feeder: Feeder, grid: CompiledFeeder, step_h: float, budget: OperationBudget = NO_BUDGET
     ) -> None:
-        """Take the regulators of a compiled feeder; step_h: length of an interval, h."""
+        """Take the regulators of a compiled feeder; step_h: length of an interval, h.
+
+        Raises:
+            ConfigError: a regulator does not move by 0.00625 from 0.9 to 1.1.
+        """
+        for name, step in zip(grid.tap_names, grid.sensing.step_pu.tolist(), strict=True):
+            if abs(step - TAP_STEP) > 1e-9:
+                raise ConfigError(
+                    f"Regulator '{name}' has taps of {step:g}: tasks move regulators by {TAP_STEP}; give its winding "
+                    "num_taps=32, min_tap=0.9 and max_tap=1.1."
+                )
         self._grid = grid
         self._step_h = step_h
         self._budget = budget

@@ -22,6 +22,8 @@ class Supply:
 
     Commands take switching_minutes from the beginning of an interval: for so long customers stay with what protection
     left them, which makes a fault that switching overcomes a momentary interruption.
+
+    zone: int64 [num_loads], of the switches' zones, -1 for a load in none; customers: float64 [num_loads, 1].
     """
 
     kind = "supply"
@@ -49,7 +51,7 @@ class Supply:
         self.names = tuple(load.name for load in feeder.loads)
         self.buses = tuple(load.bus for load in feeder.loads)
         self._switches = switches
-        self._zone = np.array([switches.zones.bus_zone.get(bus, -1) for bus in self.buses], dtype=np.int64)
+        self.zone = np.array([switches.zones.bus_zone.get(bus, -1) for bus in self.buses], dtype=np.int64)
         self.customers = np.maximum(np.rint(loads.kw / customer_kw), 1.0)[:, None]
         self._parts_min = (switching_minutes, step_minutes - switching_minutes)
         self.action_channels: tuple[ActionChannel, ...] = ()
@@ -95,4 +97,4 @@ class Supply:
         return share
 
     def _has_supply(self, zones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return zones[self._zone] & (self._zone >= 0)[:, None]
+        return zones[self.zone] & (self.zone >= 0)[:, None]

@@ -67,7 +67,7 @@ class Switches:
             outages: fleet that acts before this one.
             step_h: length of an interval, h.
             budget: how often each may operate by command.
-            pickup: current above which a relay times, over the rating of the weakest line that a switch joins.
+            pickup: current above which a relay times, over the rating of the line that a switch is in.
         """
         self.names = zones.switches
         lines = {line.name: line for line in feeder.lines}
@@ -81,7 +81,7 @@ class Switches:
         k_s, alpha = INVERSE_CURVES["very"]
         self.relay = Relay(pickup_a, np.ones((num, 1)), np.full((num, 1), k_s), np.full((num, 1), alpha))
         self.action_channels = tuple(
-            ActionChannel(f"switch.{name}.state", "1", 0.0, 1.0, "switch") for name in self.names
+            ActionChannel(f"switch.{name}.state", "1", 0.0, 1.0, "switch", None) for name in self.names
         )
         self.observation_channels = (
             *(
@@ -169,17 +169,19 @@ class Switches:
 
 
 def _rating_a(feeder: Feeder, name: str) -> float:
-    """Return the rating of a switched line, or the lowest of the lines beside it; infinite without any."""
+    """Return the rating of a switched line, or that of the strongest line at its weaker end; infinite without any."""
     ratings = element_ratings(feeder)
     if f"line.{name}" in ratings:
         return ratings[f"line.{name}"]
     line = next(line for line in feeder.lines if line.name == name)
-    ends = {line.from_bus, line.to_bus}
-    beside = [
-        other.rating_a
-        for other in feeder.lines
-        if other.rating_a is not None
-        and set(line.phases) <= set(other.phases)
-        and ends & {other.from_bus, other.to_bus}
-    ]
-    return min(beside, default=np.inf)
+    ends = []
+    for bus in (line.from_bus, line.to_bus):
+        beside = [
+            other.rating_a
+            for other in feeder.lines
+            if other.rating_a is not None
+            and set(line.phases) <= set(other.phases)
+            and bus in {other.from_bus, other.to_bus}
+        ]
+        ends.append(max(beside, default=np.inf))
+    return min(ends)
