@@ -109,6 +109,18 @@ CIRCUITS = {
         "new linespacing.s nconds=3 nphases=3 units=ft x=[-4 -1 3] h=[28 28 28]\n"
         "new line.s bus1=b bus2=c spacing=s wires=[w w w] length=3 units=mi\nset earthmodel=carson" + LOADS
     ),
+    "bare neutral of a load": "new load.l bus1=b.1.2.3.4 kv=12.47 kw=300",
+    "bare neutral of many loads": (
+        "new transformer.t buses=(b c) conns=(delta wye) kvs=(12.47 .48) kvas=(500 500)\n"
+        "new load.l bus1=c.1.2.3.4 kv=.48 kw=30\nnew load.m bus1=c.1.2.3.5 kv=.48 kw=40\n"
+        "new load.n bus1=c.1 phases=1 kv=.277 kw=40\nnew load.o bus1=c.2.5 phases=1 kv=.277 kw=5"
+    ),
+    "bare neutral of a bank": "new capacitor.c bus1=b.1.2.3 bus2=b.4.4.4 kv=12.47 kvar=300",
+    "bare neutral wire": (
+        "new linecode.n nphases=4 rmatrix=[.3|.1 .3|.1 .1 .3|.1 .1 .1 .5] xmatrix=[.8|.4 .8|.4 .4 .8|.3 .3 .3 .9]\n"
+        "~ cmatrix=[0|0 0|0 0 0|0 0 0 0] units=mi\nnew line.n phases=4 bus1=b.1.2.3.4 bus2=c.1.2.3.4 linecode=n\n"
+        "new load.l bus1=c.1.2.3.4 kv=12.47 kw=300\nnew load.m bus1=c.1.4 phases=1 kv=7.2 kw=200"
+    ),
     "PV with little sun": PV + "kva=400 irradiance=.3 kvar=390 %pminkvarmax=50",
 }
 
