@@ -24,7 +24,7 @@ SQRT3 = 3.0**0.5
 FLOATING_SHUNT = 1e-9
 """Shunt, relative to a node's own admittance, that lets the search for bases survive floating parts."""
 
-NEUTRAL_SHUNT = 1e-11
+NEUTRAL_SHUNT = 1e-13
 """Shunt at a neutral, S: what floats has a voltage without load too, and what it carries does not count."""
 
 
