@@ -37,6 +37,13 @@ CIRCUITS = {
         "new load.l bus1=b kv=12.47 xfkva=100 allocationfactor=.6 pf=.8\nnew load.m bus1=b kv=12.47 xfkva=100 kvar=20\n"
         "new load.n bus1=b kv=12.47 kw=30 xfkva=100 kvar=5"
     ),
+    "options by short names": (
+        "new load.l bus1=b kv=12.47 xfkva=100 pf=.8\nnew load.m bus1=b kv=12.47 kwh=9000 kwhdays=30\n"
+        "new load.n bus1=b kv=12.47 kw=30\nnew generator.g bus1=b kv=12.47 kw=70\nset alloc=.7 loadmu=.6 genm=.4"
+    ),
+    "all loads by energy": (
+        "new load.l bus1=b kv=12.47 xfkva=100 pf=.8\nnew load.m bus1=b kv=12.47 kwh=9000 kwhdays=30\nset cfactors=3"
+    ),
     "fixed kvar": (
         "new load.l bus1=b kv=12.47 kw=300 model=6\n"
         "new load.m bus1=b kv=12.47 kw=300 model=7 conn=delta\nset loadmult=.7"
@@ -189,6 +196,9 @@ new regcontrol.r transformer=t winding=2 ptratio=60 band=2 {control}
         ("new capacitor.x bus1=b cmatrix=[2|-.5 2|-.5 -.5 2] xl=3", "cmatrix and r, xl or harm"),
         ("open vsource.source 1\nopen line.a 3", r"2 problem\(s\)"),
         ("new transformer.x windings=4 buses=(b c d e)", "4 windings and 0 reactances"),
+        ("set laodmult=.5", r"no option 'laodmult': did you mean 'loadmult'"),
+        ("set freq=50", "frequency=50 after a circuit of 60 Hz"),
+        ("set longline=yes", "longlinecorrection changes the impedance"),
         ("new invcontrol.x mode=voltvar", r"invcontrol\.x: GridRay has no invcontrol"),
     ],
 )

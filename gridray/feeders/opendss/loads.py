@@ -87,6 +87,14 @@ def finish(_: Model, load: Element) -> None:
         values["kvar"] = values["kw"] * math.sqrt(1.0 / values["pf"] ** 2 - 1.0) * math.copysign(1.0, values["pf"])
 
 
+def set_all(model: Model, prop: str, value: float) -> None:
+    """Set a property of all loads so far."""
+    for load in model.elements.get("load", {}).values():
+        load.v[prop] = value
+        after(model, load, prop)
+        finish(model, load)
+
+
 def convert(model: Model) -> tuple[list[Load], list[Reactor]]:
     """Return the loads, and the impedances of their neutrals to ground."""
     loads: list[Load] = []
