@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 from gridray.feeders.opendss.lexer import Parameter, ScriptError, number, numbers, text
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
 # In the order of OpenDSS's table: an abbreviation means the first that starts with it.
 OPTIONS = tuple(
-    """
-type element hour sec year frequency stepsize mode random number time class object circuit editor tolerance maxiterations
-h loadmodel loadmult normvminpu normvmaxpu emergvminpu emergvmaxpu %mean %stddev ldcurve %growth genkw genpf capkvar
+    re.findall(
+        r"\S+",
+        """
+type element hour sec year frequency stepsize mode random number time class object circuit editor tolerance
+maxiterations h loadmodel loadmult normvminpu normvmaxpu emergvminpu emergvmaxpu %mean %stddev ldcurve %growth genkw genpf capkvar
 addtype allowduplicates zonelock ueweight lossweight ueregs lossregs voltagebases algorithm trapezoidal autobuslist
 controlmode tracecontrol genmult defaultdaily defaultyearly allocationfactors cktmodel pricesignal pricecurve terminal
 basefrequency harmonics maxcontroliter bus datapath keeplist reduceoption demandinterval %normal diverbose casename
@@ -27,9 +30,11 @@ fusemarkercode fusemarkersize markreclosers reclosermarkercode reclosermarkersiz
 relaymarkercode relaymarkersize processtime totaltime steptime sampleenergymeters miniterations dssvisualizationtool
 keepload zmag seasonrating seasonsignal linetypes eventlogdefault longlinecorrection showreports numcpus numcores
 numactors activeactor cpu actorprogress parallel concatenatereports numanodes
-""".split()
+""",
+    )
 )
 EARTH_MODELS = ("carson", "fullcarson", "deri")
+_MULTIPLIERS = {"loadmult": "load_mult", "genmult": "generator_mult"}
 SNAPSHOT = ("snap", "power")
 
 
@@ -63,10 +68,8 @@ def _set(model: Model, name: str, raw: str, place: str) -> None:
         model.other_mode = "" if low.startswith(SNAPSHOT) else f"{place}: mode={low[:40]}"
     elif name == "controlmode":
         model.has_controls = not low.startswith("o")
-    elif name == "loadmult":
-        model.load_mult = number(raw)
-    elif name == "genmult":
-        model.generator_mult = number(raw)
+    elif name in _MULTIPLIERS:
+        setattr(model, _MULTIPLIERS[name], number(raw))
     elif name in {"allocationfactors", "cfactors"}:
         set_all(model, name.removesuffix("s"), number(raw))
     elif name == "voltagebases":
