@@ -18,18 +18,19 @@ OPTIONS = tuple(
         r"\S+",
         """
 type element hour sec year frequency stepsize mode random number time class object circuit editor tolerance
-maxiterations h loadmodel loadmult normvminpu normvmaxpu emergvminpu emergvmaxpu %mean %stddev ldcurve %growth genkw genpf capkvar
-addtype allowduplicates zonelock ueweight lossweight ueregs lossregs voltagebases algorithm trapezoidal autobuslist
-controlmode tracecontrol genmult defaultdaily defaultyearly allocationfactors cktmodel pricesignal pricecurve terminal
-basefrequency harmonics maxcontroliter bus datapath keeplist reduceoption demandinterval %normal diverbose casename
-markercode nodewidth log recorder overloadreport voltexceptionreport cfactors showexport numallociterations
-defaultbasefrequency markswitches switchmarkercode daisysize marktransformers transmarkercode transmarkersize
-loadshapeclass earthmodel querylog markcapacitors markregulators markpvsystems markstorage capmarkercode regmarkercode
-pvmarkercode storemarkercode capmarkersize regmarkersize pvmarkersize storemarkersize neglectloady markfuses
-fusemarkercode fusemarkersize markreclosers reclosermarkercode reclosermarkersize registryupdate markrelays
-relaymarkercode relaymarkersize processtime totaltime steptime sampleenergymeters miniterations dssvisualizationtool
-keepload zmag seasonrating seasonsignal linetypes eventlogdefault longlinecorrection showreports numcpus numcores
-numactors activeactor cpu actorprogress parallel concatenatereports numanodes
+maxiterations h loadmodel loadmult normvminpu normvmaxpu emergvminpu emergvmaxpu %mean %stddev ldcurve %growth genkw
+genpf capkvar addtype allowduplicates zonelock ueweight lossweight ueregs lossregs voltagebases algorithm trapezoidal
+autobuslist controlmode tracecontrol genmult defaultdaily defaultyearly allocationfactors cktmodel pricesignal
+pricecurve terminal basefrequency harmonics maxcontroliter bus datapath keeplist reduceoption demandinterval %normal
+diverbose casename markercode nodewidth log recorder overloadreport voltexceptionreport cfactors showexport
+numallociterations defaultbasefrequency markswitches switchmarkercode daisysize marktransformers transmarkercode
+transmarkersize loadshapeclass earthmodel querylog markcapacitors markregulators markpvsystems markstorage
+capmarkercode regmarkercode pvmarkercode storemarkercode capmarkersize regmarkersize pvmarkersize storemarkersize
+neglectloady markfuses fusemarkercode fusemarkersize markreclosers reclosermarkercode reclosermarkersize
+registryupdate markrelays relaymarkercode relaymarkersize processtime totaltime steptime sampleenergymeters
+miniterations dssvisualizationtool keepload zmag seasonrating seasonsignal linetypes eventlogdefault
+longlinecorrection showreports numcpus numcores numactors activeactor cpu actorprogress parallel concatenatereports
+numanodes
 """,
     )
 )
