@@ -221,6 +221,20 @@ def test_what_only_disabled_elements_reach_is_noted(tmp_path: Path) -> None:
     assert any("only disabled elements reach" in note for note in feeder.notes)
 
 
+def test_lines_of_one_geometry_have_their_own_earth(tmp_path: Path) -> None:
+    geometry = (
+        "new wiredata.w rac=.306 runits=mi gmrac=.0244 gmrunits=ft diam=.7 radunits=in\n"
+        "new linegeometry.g nconds=3 nphases=3 cond=1 wire=w x=-4 h=28 units=ft\n"
+        "~ cond=2 wire=w x=-1 h=28 units=ft cond=3 wire=w x=3 h=28 units=ft\n"
+    )
+    lines = [f"new line.{name} bus1=b bus2=c geometry=g rho={rho}\n" for name, rho in (("s", 50), ("t", 200))]
+    (tmp_path / "master.dss").write_text(HEAD + geometry + "".join(lines) + TAIL)
+    feeder = gridray.load_feeder(tmp_path / "master.dss")
+    near, far = (code for code in feeder.line_codes if code.name.startswith("g"))
+    assert near.x_ohm_per_km[0][0] < far.x_ohm_per_km[0][0]
+    assert any("rho is its line's alone" in note for note in feeder.notes)
+
+
 def test_switch_control_opens_unless_controls_are_off(tmp_path: Path) -> None:
     control = "new line.s bus1=b bus2=c switch=y\nnew swtcontrol.s switchedobj=line.s switchedterm=1 normal=open\n"
     (tmp_path / "master.dss").write_text(f"{HEAD}{control}{LOADS}{TAIL}")
