@@ -172,7 +172,7 @@ def main() -> None:
         results = overhead(is_quick=options.quick, flower_python=options.flower_python)
     elif options.mode == "attacks":
         rules = options.rules.split(",")
-        results = attacks.table(num_rounds=1 if options.quick else 3, num_seeds=1, rules=rules)
+        results = attacks.table(num_rounds=1 if options.quick else 5, num_seeds=1 if options.quick else 5, rules=rules)
     elif options.mode == "fedora":
         results = fedora.table(options.out, seconds=options.seconds, is_quick=options.quick)
     elif options.mode == "headline":

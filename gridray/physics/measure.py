@@ -151,6 +151,8 @@ def power_balance(grid: CompiledFeeder, state: GridState) -> PowerBalance:
 
 def _shunt_power(grid: CompiledFeeder, state: GridState) -> NDArray[np.complex128]:
     """Return the power drawn by shunt reactors, kW + j kvar, complex128 [E]."""
+    if not len(grid.shunt_row):
+        return np.zeros(state.v.shape[2], dtype=np.complex128)
     v_row, v_column = (state.v[place, 0] + 1j * state.v[place, 1] for place in (grid.shunt_row, grid.shunt_column))
     power: NDArray[np.complex128] = (v_row * (grid.shunt_y[:, None] * v_column).conj()).sum(axis=0) * KW_PER_PU
     return power

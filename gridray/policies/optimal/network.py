@@ -91,7 +91,8 @@ def best_network_day(model: DayModel, number: int) -> BestDay:
         differ = np.abs(network.penalties(solution.x) - network_penalties(model.weights, measured(model.task, solved)))
         bound = -solution.bound - constant + float(differ[solved.converged].sum())
         # Where the optimum has no power flow the last expansion stands.
-        grid = GridState._make(np.where(solved.converged, new, old) for new, old in zip(solved, grid, strict=True))
+        fields = ((getattr(solved, name), getattr(grid, name)) for name in GridState._fields)
+        grid = GridState._make(np.where(solved.converged, new, old) for new, old in fields)
     floor = float(model.task.config.reward_floor)
     return BestDay(min(max(bound, floor), 0.0), max(tried, key=itemgetter(0))[1])
 
