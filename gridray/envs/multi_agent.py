@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete, Space
 from pettingzoo import ParallelEnv
 
-from gridray.envs.vector_env import OBSERVATION_LIMIT, GridVectorEnv
+from gridray.envs.vector_env import OBSERVATION_LIMIT, GridVectorEnv, reset_options
 from gridray.errors import ConfigError
 from gridray.tasks.twin_task import TwinTask
 from gridray.tasks.zones import distance_zones, regulator_areas
@@ -73,8 +73,9 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, dict[str, Any]]]:
         """Start a day; options={"day": int} names it."""
-        # PettingZoo's own API test passes options that nobody knows.
-        day = (options or {}).get("day")
+        # PettingZoo's own API test passes an option of the name "options", which means nothing.
+        given = {name: value for name, value in (options or {}).items() if name != "options"}
+        day = reset_options(given, "day")["day"]
         observations, infos = self._vector.reset(seed=seed, options=None if day is None else {"days": [day]})
         self.agents = list(self.possible_agents)
         return self._seen(observations), self._each(_row(infos))
@@ -91,10 +92,13 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         """Apply all agents' actions for one interval.
 
         Raises:
-            ConfigError: the day is over, an agent is missing or its action has the wrong shape.
+            ConfigError: the day is over, an agent is missing or unknown, or its action has the wrong shape.
         """
         if not self.agents:
             raise ConfigError("The day is over: call reset before the next step.")
+        unknown = sorted(set(actions) - set(self._columns))
+        if unknown:
+            raise ConfigError(f"There is no agent '{unknown[0]}': give actions of {', '.join(self.agents)} only.")
         joined = np.zeros(self._vector.action_space.shape or (), self._vector.action_space.dtype)
         for agent, columns in self._columns.items():
             if agent not in actions:

@@ -126,6 +126,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         given = np.asarray(actions)
         if given.shape != self.action_space.shape:
             raise ConfigError(f"actions have shape {given.shape}: give {self.action_space.shape}.")
+        if given.dtype.kind not in "biuf":
+            raise ConfigError(f"actions are of type {given.dtype}: give real numbers.")
         if isinstance(space, MultiDiscrete):
             with np.errstate(invalid="ignore"):
                 levels = given.astype(np.int64)
@@ -184,7 +186,7 @@ def reset_options(options: dict[str, Any] | None, *names: str) -> dict[str, Any]
 
 
 def _check_seed(seed: int | None) -> None:
-    if seed is not None and seed < 0:
+    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
         raise ConfigError(f"seed is {seed}: give a whole number from 0, or None for fresh entropy.")
 
 
