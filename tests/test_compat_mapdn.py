@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test
 
 from gridray.compat.mapdn import Mapdn, MapdnConfig, voltage_barrier
 from gridray.compat.mapdn_data import GRIDS, read_grid
 from gridray.compat.mapdn_scores import episodes
+from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError
@@ -63,6 +66,27 @@ def test_sizes_are_the_originals(task: Mapdn) -> None:
     task.reset(state, np.arange(3), np.array([0, 5, 200]))
     assert task.agent_observations(state).shape == (3, 6, 50)
     check_env(GridEnv(task), skip_render_check=True)
+
+
+def test_each_pv_is_an_agent_that_sees_its_zone(task: Mapdn) -> None:
+    env = GridParallelEnv(task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parallel_api_test(env, num_cycles=250)
+    views, _ = env.reset(seed=1, options={"day": 160})
+    together = GridVectorEnv(task, 1)
+    observations, infos = together.reset(seed=1, options={"days": [160]})
+    assert env.possible_agents == [channel.name.removesuffix(".q") for channel in task.action_channels]
+    np.testing.assert_array_equal(np.stack(list(views.values())), together.agent_observations()[0])
+    np.testing.assert_array_equal(env.state(), observations[0])
+    actions = np.linspace(-1.0, 1.0, 6, dtype=np.float32)
+    rewards = env.step({agent: actions[i : i + 1] for i, agent in enumerate(env.agents)})[1]
+    assert set(rewards.values()) == {float(together.step(actions[None])[1][0])}
+    assert infos["day"] == 160
+    with pytest.raises(ConfigError, match="agents of task 'mapdn' are its devices"):
+        GridParallelEnv(task, agents="zone")
+    with pytest.raises(ConfigError, match="give days from 0 to 718"):
+        env.reset(options={"day": 719})
 
 
 def test_step_is_the_originals(task: Mapdn) -> None:

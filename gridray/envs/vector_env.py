@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from gridray.devices.random_streams import EnvStreams
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
+from gridray.tasks.twin_task import TwinConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             super().reset(seed=seed)
         rows = np.arange(self.num_envs)
         days = self._draw_days(rows) if given["days"] is None else self._row_of("days", given["days"])
-        last = int(getattr(self.task.config, "num_days", self._days.max() + 1)) - 1
+        config = self.task.config
+        # Held-out days may be named, too.
+        last = config.num_days - 1 if isinstance(config, TwinConfig) else int(self._days.max())
         if days.min() < 0 or days.max() > last:
             wrong = int(days[(days < 0) | (days > last)][0])
             raise ConfigError(f"options['days'] has {wrong}: give days from 0 to {last}.")
@@ -105,6 +108,14 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         truncated = ~was_done & (self._state.t >= self.task.num_steps)
         self._is_done = truncated
         return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+
+    def agent_observations(self) -> NDArray[np.float32]:
+        """Return what each agent sees in a task with agents of its own, float32 [num_envs, num_agents, width].
+
+        Such a task has `agent_observations` of a state, an agent for each action.
+        """
+        seen: NDArray[np.float32] = self.task.agent_observations(self._state)  # type: ignore[attr-defined]
+        return seen
 
     def _row_of(self, name: str, values: Any) -> NDArray[np.integer]:  # noqa: ANN401  # the user's
         """Return an option's whole numbers, one per environment."""
