@@ -130,9 +130,14 @@ def test_unsolved_power_flow_costs_200_and_ends_the_episode(data: Path) -> None:
     envs = GridVectorEnv(task, 2, seed=0)
     envs.reset(options={"days": [0, 0]})
     envs._state.grid.items_kw[:-6, 1] *= 50.0
-    _, rewards, _, truncated, infos = envs.step(np.zeros((2, 6), dtype=np.float32))
+    _, rewards, terminated, truncated, infos = envs.step(np.zeros((2, 6), dtype=np.float32))
     assert infos["converged"].tolist() == [1.0, 0.0]
-    assert truncated.tolist() == [False, True]
+    # A failure is an end, and no time limit: nothing is worth anything after it.
+    assert terminated.tolist() == [False, True]
+    assert not truncated.any()
+    _, rewards_after, terminated, truncated, _ = envs.step(np.zeros((2, 6), dtype=np.float32))
+    assert rewards_after[1] == 0.0
+    assert not (terminated | truncated).any()
     assert rewards[1] < -200.0 < rewards[0]
 
 

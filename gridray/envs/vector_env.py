@@ -89,10 +89,14 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0."""
+        """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0.
+
+        The last interval truncates; a task that ends before it, as others' do without a power flow, terminates.
+        """
         if self._is_done is None:
             raise ConfigError("The environments have not been reset: call reset before the first step.")
         actions = self._checked(actions)
+        is_early = self._state.t < self.task.num_steps - 1
         result = self.task.step(self._state, actions)
         was_done = self._is_done
         if was_done.any():
@@ -105,9 +109,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             infos = {name: np.where(was_done, float(name == "converged"), value) for name, value in infos.items()}
             rewards = np.where(was_done, 0.0, rewards)
         infos["day"] = self._state.day.copy()
-        truncated = ~was_done & (self._state.t >= self.task.num_steps)
-        self._is_done = truncated
-        return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+        self._is_done = ~was_done & (self._state.t >= self.task.num_steps)
+        return self._observe(), rewards, self._is_done & is_early, self._is_done & ~is_early, infos
 
     def agent_observations(self) -> NDArray[np.float32]:
         """Return what each agent sees in a task with agents of its own, float32 [num_envs, num_agents, width].
