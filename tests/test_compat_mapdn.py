@@ -11,9 +11,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test
 
+from gridray.compat.base import Run
 from gridray.compat.mapdn import Mapdn, MapdnConfig, voltage_barrier
 from gridray.compat.mapdn_data import GRIDS, read_grid
-from gridray.compat.mapdn_scores import episodes
+from gridray.compat.mapdn_scores import ANCHOR, episodes
 from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
 from gridray.envs.vector_env import GridVectorEnv
@@ -158,7 +159,7 @@ def test_originals_csv_files_are_read(data: Path, tmp_path: Path) -> None:
         read_grid("141", data, profiles=tmp_path, num_days=1, seed=0, noise=False)
 
 
-def test_control_rate_counts_whole_steps(task: Mapdn) -> None:
+def test_control_rate_counts_whole_steps(task: Mapdn, data: Path) -> None:
     played = episodes(task, "hold", [0, 480])
     assert played.rewards.shape == (2, 240)
     assert played.q_loss_mvar == pytest.approx([0.0, 0.0])
@@ -166,5 +167,9 @@ def test_control_rate_counts_whole_steps(task: Mapdn) -> None:
     assert steps == pytest.approx(np.rint(steps), abs=1e-9)
     assert (steps >= 0.0).all()
     assert steps.max() > 0.0
+    rewards, metrics = ANCHOR.play(Run("33", "hold", 480, 0), data)
+    assert len(rewards) == 240
+    assert metrics["QL_mvar"] == 0.0
+    assert 0.0 <= metrics["CR"] <= 1.0
     with pytest.raises(ConfigError, match="No episode starts at interval"):
         episodes(task, "hold", [10_000])
