@@ -172,7 +172,7 @@ def main() -> None:
         results = overhead(is_quick=options.quick, flower_python=options.flower_python)
     elif options.mode == "attacks":
         rules = options.rules.split(",")
-        results = attacks.table(num_rounds=1 if options.quick else 3, num_seeds=1, rules=rules)
+        results = attacks.table(num_rounds=1 if options.quick else 5, num_seeds=1 if options.quick else 5, rules=rules)
     elif options.mode == "fedora":
         results = fedora.table(options.out, seconds=options.seconds, is_quick=options.quick)
     elif options.mode == "headline":
@@ -180,7 +180,8 @@ def main() -> None:
     else:
         results = tabular.speed_up(num_seeds=4 if options.quick else 40, num_episodes=30)
     text = json.dumps(results, indent=1) + "\n"
-    options.out.write_text(text, encoding="utf-8")
+    if options.mode not in {"fedora", "headline"}:
+        options.out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 
 

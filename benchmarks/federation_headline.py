@@ -162,10 +162,17 @@ def table(out: Path, *, seconds: float, is_quick: bool) -> dict[str, Any]:
                 "utilities": {utility: summary(cells, utility) for utility in FEEDERS},
                 "cells": cells,
             }  # fmt: skip
-            aside = out.with_suffix(".partial")
-            aside.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-            aside.replace(out)
-    return results
+            save(results, out)
+    return {name: value for name, value in results.items() if name != "cells"}
+
+
+def save(results: dict[str, Any], out: Path) -> None:
+    """Write the results, the days of all cells in one line."""
+    cells = json.dumps(results["cells"])
+    rest = json.dumps(results | {"cells": {}}, indent=1)
+    aside = out.with_suffix(".partial")
+    aside.write_text(rest.replace('"cells": {}', f'"cells": {cells}') + "\n", "utf-8")
+    aside.replace(out)
 
 
 def summary(cells: dict[str, Any], utility: str) -> dict[str, Any]:

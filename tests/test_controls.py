@@ -84,6 +84,22 @@ def test_day_follows_reference_hour_by_hour(reference_dir: Path, name: str) -> N
         assert (_steps(grid, state), _banks(grid, state)) == (taps, banks), f"hour {hour['hour']}"
 
 
+def test_controls_that_never_rest_are_flagged(tmp_path: Path) -> None:
+    (tmp_path / "m.dss").write_text(
+        "new circuit.c basekv=12.47 mvasc3=30 mvasc1=25\n"
+        "new line.a bus1=sourcebus bus2=b r1=.3 x1=.4 r0=.5 x0=1.2 c1=0 c0=0\n"
+        "new load.d bus1=b kv=12.47 kw=3000 kvar=2000\nnew capacitor.c bus1=b kv=12.47 kvar=3000\n"
+        "new capcontrol.c capacitor=c element=line.a terminal=2 type=voltage ptratio=60\n"
+        "~ onsetting=117 offsetting=117.2\n"
+    )
+    grid = gridray.compile_feeder(gridray.load_feeder(tmp_path / "m.dss"))
+    result = solve(grid, capacitor_states=[[0.0], [1.0]], source_pu=[1.0, 0.8], controls="free")
+    assert result.status.tolist() == ["controls hunt", "converged"]
+    assert result.converged.tolist() == [False, True]
+    given_up = solve(grid, source_pu=0.8, controls="free", max_iterations=1)
+    assert given_up.status.tolist() == ["not converged"]
+
+
 def test_environments_settle_as_if_alone(reference_dir: Path) -> None:
     _, feeder = _read(reference_dir, "ieee123_free_master")
     grid = gridray.compile_feeder(feeder)

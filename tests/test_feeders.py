@@ -222,6 +222,9 @@ def test_copies_with_more_leave_the_feeder_alone(ieee13: Feeder) -> None:
         ({"kv": -2.4}, "kv -2.4"),
         ({"kw": float("nan")}, "nan kW"),
         ({"connection": "star"}, "connection 'star'"),
+        ({"kva": -5.0}, "-5.0 kva"),
+        ({"kwh": -1.0}, "-1.0 kwh"),
+        ({"bus": "645.2.2"}, "a node twice"),
         ({"name": "first"}, "'first' is there already"),
     ],
 )

@@ -37,6 +37,13 @@ CIRCUITS = {
         "new load.l bus1=b kv=12.47 xfkva=100 allocationfactor=.6 pf=.8\nnew load.m bus1=b kv=12.47 xfkva=100 kvar=20\n"
         "new load.n bus1=b kv=12.47 kw=30 xfkva=100 kvar=5"
     ),
+    "options by short names": (
+        "new load.l bus1=b kv=12.47 xfkva=100 pf=.8\nnew load.m bus1=b kv=12.47 kwh=9000 kwhdays=30\n"
+        "new load.n bus1=b kv=12.47 kw=30\nnew generator.g bus1=b kv=12.47 kw=70\nset alloc=.7 loadmu=.6 genm=.4"
+    ),
+    "all loads by energy": (
+        "new load.l bus1=b kv=12.47 xfkva=100 pf=.8\nnew load.m bus1=b kv=12.47 kwh=9000 kwhdays=30\nset cfactors=3"
+    ),
     "fixed kvar": (
         "new load.l bus1=b kv=12.47 kw=300 model=6\n"
         "new load.m bus1=b kv=12.47 kw=300 model=7 conn=delta\nset loadmult=.7"
@@ -109,6 +116,18 @@ CIRCUITS = {
         "new linespacing.s nconds=3 nphases=3 units=ft x=[-4 -1 3] h=[28 28 28]\n"
         "new line.s bus1=b bus2=c spacing=s wires=[w w w] length=3 units=mi\nset earthmodel=carson" + LOADS
     ),
+    "bare neutral of a load": "new load.l bus1=b.1.2.3.4 kv=12.47 kw=300",
+    "bare neutral of many loads": (
+        "new transformer.t buses=(b c) conns=(delta wye) kvs=(12.47 .48) kvas=(500 500)\n"
+        "new load.l bus1=c.1.2.3.4 kv=.48 kw=30\nnew load.m bus1=c.1.2.3.5 kv=.48 kw=40\n"
+        "new load.n bus1=c.1 phases=1 kv=.277 kw=40\nnew load.o bus1=c.2.5 phases=1 kv=.277 kw=5"
+    ),
+    "bare neutral of a bank": "new capacitor.c bus1=b.1.2.3 bus2=b.4.4.4 kv=12.47 kvar=300",
+    "bare neutral wire": (
+        "new linecode.n nphases=4 rmatrix=[.3|.1 .3|.1 .1 .3|.1 .1 .1 .5] xmatrix=[.8|.4 .8|.4 .4 .8|.3 .3 .3 .9]\n"
+        "~ cmatrix=[0|0 0|0 0 0|0 0 0 0] units=mi\nnew line.n phases=4 bus1=b.1.2.3.4 bus2=c.1.2.3.4 linecode=n\n"
+        "new load.l bus1=c.1.2.3.4 kv=12.47 kw=300\nnew load.m bus1=c.1.4 phases=1 kv=7.2 kw=200"
+    ),
     "PV with little sun": PV + "kva=400 irradiance=.3 kvar=390 %pminkvarmax=50",
 }
 
@@ -177,6 +196,9 @@ new regcontrol.r transformer=t winding=2 ptratio=60 band=2 {control}
         ("new capacitor.x bus1=b cmatrix=[2|-.5 2|-.5 -.5 2] xl=3", "cmatrix and r, xl or harm"),
         ("open vsource.source 1\nopen line.a 3", r"2 problem\(s\)"),
         ("new transformer.x windings=4 buses=(b c d e)", "4 windings and 0 reactances"),
+        ("set laodmult=.5", r"no option 'laodmult': did you mean 'loadmult'"),
+        ("set freq=50", "frequency=50 after a circuit of 60 Hz"),
+        ("set longline=yes", "longlinecorrection changes the impedance"),
         ("new invcontrol.x mode=voltvar", r"invcontrol\.x: GridRay has no invcontrol"),
     ],
 )
@@ -197,6 +219,20 @@ def test_what_only_disabled_elements_reach_is_noted(tmp_path: Path) -> None:
     feeder = gridray.load_feeder(tmp_path / "master.dss")
     assert [load.name for load in feeder.loads] == ["base"]
     assert any("only disabled elements reach" in note for note in feeder.notes)
+
+
+def test_lines_of_one_geometry_have_their_own_earth(tmp_path: Path) -> None:
+    geometry = (
+        "new wiredata.w rac=.306 runits=mi gmrac=.0244 gmrunits=ft diam=.7 radunits=in\n"
+        "new linegeometry.g nconds=3 nphases=3 cond=1 wire=w x=-4 h=28 units=ft\n"
+        "~ cond=2 wire=w x=-1 h=28 units=ft cond=3 wire=w x=3 h=28 units=ft\n"
+    )
+    lines = [f"new line.{name} bus1=b bus2=c geometry=g rho={rho}\n" for name, rho in (("s", 50), ("t", 200))]
+    (tmp_path / "master.dss").write_text(HEAD + geometry + "".join(lines) + TAIL)
+    feeder = gridray.load_feeder(tmp_path / "master.dss")
+    near, far = (code for code in feeder.line_codes if code.name.startswith("g"))
+    assert near.x_ohm_per_km[0][0] < far.x_ohm_per_km[0][0]
+    assert any("rho is its line's alone" in note for note in feeder.notes)
 
 
 def test_switch_control_opens_unless_controls_are_off(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gridray.errors import FeederError
 from gridray.feeders.library import load_feeder
-from gridray.feeders.opendss import read_opendss
+from gridray.feeders.opendss import files, read_opendss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,6 +223,18 @@ def test_what_cannot_be_read_is_one_error_with_its_line(tmp_path: Path, text: st
     with pytest.raises(FeederError) as error:
         read_opendss(folder / "m.dss")
     assert said in str(error.value)
+
+
+def test_files_that_redirect_to_each_other_many_times_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_FILES", 50)
+    for depth in range(7):
+        (tmp_path / f"r{depth}.dss").write_text(f"redirect r{depth + 1}.dss\n" * 2)
+    (tmp_path / "m.dss").write_text(f"{CIRCUIT}redirect r0.dss\n")
+    (tmp_path / "r7.dss").write_text("")
+    with pytest.raises(FeederError, match="more than 50 files"):
+        read_opendss(tmp_path / "m.dss")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

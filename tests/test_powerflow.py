@@ -193,6 +193,9 @@ def test_wrong_shape_and_nan_are_refused_by_name(grid: CompiledFeeder) -> None:
         ({"load_kw": {"671": "abc"}}, "give a number"),
         ({"load_kw": {"671": [1.0, 2.0], "645": [1.0, 2.0, 3.0]}}, "give both the same"),
         ({"load_kw": {"671": [[1.0, 2.0]]}}, "shape"),
+        ({"source_pu": [[1.0, 1.0]]}, r"source_pu has shape \(1, 2\)"),
+        ({"load_kw": {"671": 1.0 + 2.0j}}, r"load_kw\['671'\] is \(1\+2j\)"),
+        ({"load_kw": np.full(15, 1.0 + 2.0j)}, "it is complex"),
     ],
 )
 def test_what_no_device_can_do_is_refused(given: dict[str, object], said: str) -> None:

@@ -94,5 +94,5 @@ def _print(feeder: str, result: dict[str, Any]) -> None:
         ["source", f"{result['source_kw']:.3f}", f"{result['source_kvar']:.3f}"],
         ["losses", f"{result['losses_kw']:.3f}", f"{result['losses_kvar']:.3f}"],
     ]
-    word = "converged" if result["converged"] else "did NOT converge"
-    print_table(f"Power ({word} in {result['iterations']} iterations)", ["", "kW", "kvar"], power)
+    word = "" if result["converged"] else "did NOT converge: "
+    print_table(f"Power ({word}{result['status']}, {result['iterations']} iterations)", ["", "kW", "kvar"], power)

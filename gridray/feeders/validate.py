@@ -73,6 +73,10 @@ def check_addition(added: Load | Generator, others: Sequence[Load | Generator]) 
         raise FeederError(f"{what} has kv {added.kv}: give its rated voltage, above 0.")
     if not all(math.isfinite(value) for value in (added.kw, added.kvar)):
         raise FeederError(f"{what} has {added.kw} kW and {added.kvar} kvar: give finite numbers.")
+    if not isinstance(added, Load) and not (added.kva > 0.0 and added.kwh >= 0.0):
+        raise FeederError(f"{what} has {added.kva} kva and {added.kwh} kwh: give a rating above 0, and 0 kwh or more.")
+    if len(set(added.phases)) < len(added.phases):
+        raise FeederError(f"{what} has a node twice, {added.phases}: give different ones.")
     if added.connection not in {"wye", "delta"}:
         raise FeederError(f"{what} has connection '{added.connection}': give wye or delta.")
     if isinstance(added, Load) and (added.model not in LOAD_MODELS or (added.model == 8 and len(added.zipv) != 7)):

@@ -9,20 +9,23 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from gridray.physics.admittance import source_phasors
+from gridray.physics.admittance import Primitive, source_phasors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gridray.feeders.components import Generator, Load
+    from gridray.feeders.components import Capacitor, Generator, Load
     from gridray.feeders.feeder import Feeder
-    from gridray.physics.admittance import Node, Primitive
+    from gridray.physics.admittance import Node
 
 BASE_VA = 1e6
 """Power base of one phase."""
 SQRT3 = 3.0**0.5
 FLOATING_SHUNT = 1e-9
 """Shunt, relative to a node's own admittance, that lets the search for bases survive floating parts."""
+
+NEUTRAL_SHUNT = 1e-13
+"""Shunt at a neutral, S: what floats has a voltage without load too, and what it carries does not count."""
 
 
 class StoredAdmittances(NamedTuple):
@@ -52,6 +55,14 @@ def list_nodes(feeder: Feeder, primitives: tuple[Primitive, ...]) -> list[Node]:
     for item in items:
         nodes |= dict.fromkeys((item.bus, node) for node in (*item.phases, item.neutral))
     return [node for node in nodes if node[1] != 0]
+
+
+def neutral_shunts(feeder: Feeder) -> tuple[Primitive, ...]:
+    """Return a shunt at every neutral of a load, generator or capacitor, which perhaps nothing else holds."""
+    items: list[Load | Generator | Capacitor] = [*feeder.loads, *feeder.generators, *feeder.capacitors]
+    neutrals = dict.fromkeys((item.bus, item.neutral) for item in items if item.connection == "wye" and item.neutral)
+    y = np.array([NEUTRAL_SHUNT, 0.0, 0.0], dtype=np.complex128).reshape(3, 1, 1)
+    return tuple(Primitive(f"neutral.{bus}.{node}", ((bus, node),), y) for bus, node in neutrals)
 
 
 def base_voltages(feeder: Feeder, primitives: tuple[Primitive, ...], index: dict[Node, int]) -> NDArray[np.float64]:

@@ -26,6 +26,8 @@ POLYNOMIALS = {
     7: ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0)),
 }
 """(a0, a1, a2) of P and of Q within the limits, by load model: y = a0 + a1/v + a2/v^2."""
+IMPEDANCE_CURVE = (-1.0, -1.0, -1.0, np.inf, *2 * (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0))
+"""A curve's columns after the first: an impedance at any voltage."""
 
 
 class Branches(NamedTuple):

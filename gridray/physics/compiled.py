@@ -9,7 +9,7 @@ from scipy.linalg import block_diag
 
 from gridray.feeders.validate import check_solvable
 from gridray.physics.admittance import primitive_admittances, source_phasors
-from gridray.physics.assembly import BASE_VA, base_voltages, entries, list_nodes, stored_admittances
+from gridray.physics.assembly import BASE_VA, base_voltages, entries, list_nodes, neutral_shunts, stored_admittances
 from gridray.physics.branches import load_branches
 from gridray.physics.capacitor_controls import CapacitorSensing, capacitor_sensing
 from gridray.physics.islands import Connectivity, connectivity, is_part_dead, reached
@@ -107,7 +107,7 @@ def compile_feeder(feeder: Feeder) -> CompiledFeeder:
     switches = [line for line in feeder.lines if line.is_switch]
     control_index = {item.name: c for c, item in enumerate(taps)}
     control_index |= {f"line.{item.name}": len(taps) + s for s, item in enumerate(switches)}
-    matrices = tuple(p for p in primitives if not p.name.startswith("capacitor."))
+    matrices = (*(p for p in primitives if not p.name.startswith("capacitor.")), *neutral_shunts(feeder))
     stored = stored_admittances(matrices, index, base_v, control_index)
     pattern = _pattern(len(nodes), stored, branches, len(taps))
     place = np.argsort(pattern.order)
@@ -267,7 +267,7 @@ def _settled(
     v[:, 0] = 1.0
     if start_v is not None:
         v[:, :, 0] = start_v
-    _, converged = newton(network, items[0], items[1], controls, np.ones(1), alive, v, 1e-9, 50)
+    _, converged = newton(network, network, items[0], items[1], controls, np.ones(1), alive, v, 1e-9, 50)
     if start_v is not None and not converged.all():
         return start_v
     return v[:, :, 0].copy()

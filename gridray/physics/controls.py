@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gridray.physics.capacitor_controls import capacitor_changes
 from gridray.physics.measure import control_voltages, node_voltages
 from gridray.physics.solver import solve_state
-from gridray.physics.state import put, take
+from gridray.physics.state import STATUSES, put, take
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -75,14 +75,21 @@ def _limited(
 
 
 def settle(
-    grid: CompiledFeeder, state: GridState, *, tolerance: float = 1e-8, max_control_iterations: int = 100
+    grid: CompiledFeeder,
+    state: GridState,
+    *,
+    tolerance: float = 1e-8,
+    max_iterations: int = 50,
+    num_threads: int = 1,
+    max_control_iterations: int = 100,
 ) -> GridState:
     """Solve, let the controls with the shortest delay act, and repeat until none wants to move.
 
     Iterations of all solutions are summed. An environment whose controls do not come to rest is returned as
-    not converged.
+    not converged, with the status "controls hunt".
     """
-    state = solve_state(grid, state, tolerance=tolerance)
+    settings: Any = {"tolerance": tolerance, "max_iterations": max_iterations, "num_threads": num_threads}
+    state = solve_state(grid, state, **settings)
     rows = np.arange(state.v.shape[2])
     has_opened = np.zeros(state.capacitor_states.shape, dtype=np.bool_)
     for _ in range(max_control_iterations):
@@ -104,7 +111,8 @@ def settle(
             capacitor_states=part.capacitor_states + banks,
         )
         rows, moved = rows[is_moving], take(moved, np.flatnonzero(is_moving))
-        solved = solve_state(grid, moved, tolerance=tolerance)
+        solved = solve_state(grid, moved, **settings)
         put(state, rows, solved._replace(iterations=moved.iterations + solved.iterations))
     state.converged[rows] = False
+    state.status[rows] = STATUSES.index("controls hunt")
     return state

@@ -25,6 +25,7 @@ SLOW_CONTRACTION = 0.1
 @njit(cache=True, nogil=True, error_model="numpy")
 def newton(
     net: Network,
+    slopes: Network,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
     u: NDArray[np.float64],
@@ -43,6 +44,8 @@ def newton(
 
     Args:
         net: the feeder.
+        slopes: the feeder whose branches' derivatives are taken: the same, or one of impedances,
+            which needs more iterations but no start near the solution.
         p: active power of the items at rated voltage, pu, [num_items, num_envs].
         q: reactive power likewise.
         u: controls, [num_controls, num_envs].
@@ -77,6 +80,7 @@ def newton(
                     lane_v[2 * k + c, e] = v[k, c, env] * lane_alive[k, e]
         count, done = _solve_lane(
             net,
+            slopes,
             lane_p,
             lane_q,
             lane_u,
@@ -99,6 +103,7 @@ def newton(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _solve_lane(
     net: Network,
+    slopes: Network,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
     u: NDArray[np.float64],
@@ -116,7 +121,7 @@ def _solve_lane(
     is_stale = np.ones(LANE, dtype=np.bool_)
     for _ in range(max_iterations):
         if is_stale.any():
-            _derivatives(net, p, q, v, is_stale, derivative)
+            _derivatives(slopes, p, q, v, is_stale, derivative)
             _jacobian(net, u, alive, derivative, blocks)
             factorize(blocks, net.start, net.column, net.target)
             is_stale[:] = False

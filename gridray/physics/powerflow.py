@@ -79,7 +79,7 @@ def solve(  # noqa: PLR0913
         "taps": (taps, grid.tap_names, grid.nominal_taps),
         "capacitor_states": (capacitor_states, grid.capacitor_names, grid.nominal_capacitor_states),
         "switch_closed": (switch_closed, grid.switch_names, grid.nominal_switch_closed),
-        "source_pu": (None if source_pu is None else np.reshape(source_pu, (-1, 1)), ("source",), np.ones(1)),
+        "source_pu": (None if source_pu is None else _column("source_pu", source_pu)[:, None], ("source",), np.ones(1)),
     }
     arrays = {name: _checked(name, *column) for name, column in columns.items()}
     num_envs = max(len(array) for array in arrays.values())
@@ -105,7 +105,7 @@ def solve(  # noqa: PLR0913
     )
     solved = solve_from(grid, state, tolerance, max_iterations, num_threads, is_warm=False)
     if controls == "free":
-        solved = settle(grid, solved, tolerance=tolerance)
+        solved = settle(grid, solved, tolerance=tolerance, max_iterations=max_iterations, num_threads=num_threads)
     return PowerFlow(grid, solved)
 
 
@@ -140,7 +140,7 @@ def _checked(
     if isinstance(given, Mapping):
         given = _by_name(name, given, names, default)
     try:
-        plain = np.asarray(default if given is None else given, dtype=np.float64)
+        plain = _real(default if given is None else given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name} is not an array of numbers ({error}): give a number for each name.") from error
     array = np.atleast_2d(plain)
@@ -160,7 +160,7 @@ def _by_name(
 ) -> NDArray[np.float64]:
     exact = {own: number for number, own in enumerate(names)}
     any_case = {own.lower(): number for own, number in exact.items()}
-    columns = {key: _column(name, key, value) for key, value in given.items()}
+    columns = {key: _column(f"{name}['{key}']", value) for key, value in given.items()}
     num_rows = max((len(column) for column in columns.values()), default=1)
     array = np.repeat(default[None, :], num_rows, axis=0)
     for key, column in columns.items():
@@ -175,11 +175,18 @@ def _by_name(
     return array
 
 
-def _column(name: str, key: str, value: ArrayLike) -> NDArray[np.float64]:
+def _column(name: str, value: ArrayLike) -> NDArray[np.float64]:
     try:
-        column = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        column = np.atleast_1d(_real(value))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name}['{key}'] is {value!r}: give a number, or one for each environment.") from error
+        raise ConfigError(f"{name} is {value!r}: give a number, or one for each environment.") from error
     if column.ndim != 1:
-        raise ConfigError(f"{name}['{key}'] has shape {column.shape}: give a number, or one for each environment.")
+        raise ConfigError(f"{name} has shape {column.shape}: give a number, or one for each environment.")
     return column
+
+
+def _real(value: ArrayLike) -> NDArray[np.float64]:
+    """Return the numbers; complex ones, whose imaginary part would be lost, are none."""
+    if np.iscomplexobj(value):
+        raise TypeError("it is complex")
+    return np.asarray(value, dtype=np.float64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gridray.physics.branches import IMPEDANCE_CURVE
 from gridray.physics.buffers import aligned_empty
 from gridray.physics.chord import chord
 from gridray.physics.compiled import KW_PER_PU
@@ -116,7 +117,7 @@ def _solve_singly(
     iterations, converged, status = results
     is_lost = ~np.isfinite(problem.v).all(axis=(0, 1))
     problem.v[:, :, is_lost] = grid.nominal_v[:, :, None]
-    attempts = (_newton, _newton_from_no_load, _continue)
+    attempts = (_newton, _newton_from_no_load, _newton_from_fixed_point, _continue)
     for attempt in attempts if max_iterations >= ENOUGH_ITERATIONS else attempts[:2]:
         failed = np.flatnonzero(~converged)
         if not len(failed):
@@ -157,7 +158,7 @@ def _rows(problem: _Problem, rows: NDArray[np.int64]) -> _Problem:
 def _newton(
     grid: CompiledFeeder, problem: _Problem, tolerance: float, max_iterations: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]:
-    iterations, converged = newton(grid.network, *problem, tolerance, max_iterations)
+    iterations, converged = newton(grid.network, grid.network, *problem, tolerance, max_iterations)
     return iterations, converged, np.full(len(converged), STATUSES.index("not converged"), dtype=np.int8)
 
 
@@ -166,6 +167,22 @@ def _newton_from_no_load(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]:
     problem.v[:] = grid.no_load_v[:, :, None]
     return _newton(grid, problem, tolerance, max_iterations)
+
+
+def _newton_from_fixed_point(
+    grid: CompiledFeeder, problem: _Problem, tolerance: float, max_iterations: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]:
+    """Start from where OpenDSS's iteration ends, whose derivatives are those of impedances of rated power.
+
+    The Jacobian of constant power in wye is singular where a neutral that nothing grounds lies in the middle.
+    """
+    problem.v[:] = grid.no_load_v[:, :, None]
+    curve = grid.network.branch_curve.copy()
+    curve[:, 1:] = IMPEDANCE_CURVE
+    impedances = grid.network._replace(branch_curve=curve)
+    few, _ = newton(grid.network, impedances, *problem, tolerance, max_iterations)
+    more, converged, status = _newton(grid, problem, tolerance, max_iterations)
+    return few + more, converged, status
 
 
 def _continue(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gridray.physics.compiled import CompiledFeeder
 
-STATUSES = ("converged", "dead island", "beyond loadability", "not converged")
+STATUSES = ("converged", "dead island", "beyond loadability", "not converged", "controls hunt")
 """Names of GridState.status; in a dead island voltages are zero, the rest of the feeder is solved."""
 
 

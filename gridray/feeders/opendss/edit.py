@@ -184,6 +184,8 @@ def _copy(model: Model, element: Element, name: str) -> Element:
         winding["bus"] = ""
     if element.cls == "line" and values["code"] is None and (values["is_sequence"] or values.get("has_geometry")):
         model.leave_out("line made by like keeps the impedance; OpenDSS gives it the default", element.where)
+    if element.cls == "line" and values["code"] is not None and values["units"] not in {"none", values["code_units"]}:
+        model.leave_out("line made by like keeps its units; OpenDSS drops them", element.where)
     if values.get("conn") == "delta" and element.cls in _DELTAS_COPIED_BADLY:
         model.leave_out("delta made by like stays one; DSS C-API 0.14 wires it to ground", element.where)
     fresh = DEFAULTS.get(element.cls, _no_values)(model)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 256 * 2**20
+MAX_FILES = 100_000
 
 
 class Folder:
@@ -24,12 +25,13 @@ class Folder:
         self._now = self._home
         self._names: dict[Path, dict[str, str]] = {}
         self._num_bytes = 0
+        self._num_files = 0
 
     def read(self, name: str) -> tuple[str, str]:
         """Return a file's path as shown to people, and its text.
 
         Raises:
-            ScriptError: there is no such file, it lies elsewhere, or it is too large.
+            ScriptError: there is no such file, it lies elsewhere, or it or all together are too large.
         """
         path = self._resolve(name)
         if path is None or not path.is_file():
@@ -38,6 +40,9 @@ class Folder:
             )
         size = path.stat().st_size
         self._num_bytes += size
+        self._num_files += 1
+        if self._num_files > MAX_FILES:
+            raise ScriptError(f"more than {MAX_FILES} files are read: take out redirects that repeat each other")
         if size > MAX_FILE_BYTES or self._num_bytes > MAX_TOTAL_BYTES:
             raise ScriptError(f"'{name[:200]}' has {size} bytes: files have at most {MAX_FILE_BYTES}")
         content = path.read_bytes()

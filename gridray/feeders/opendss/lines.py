@@ -14,6 +14,7 @@ Values = dict[str, Any]
 
 SEQUENCE = ("r1", "x1", "r0", "x0", "c1", "c0")
 MATRICES = {"rmatrix": "r", "xmatrix": "x", "cmatrix": "c"}
+DEFAULT_RHO = 100.0
 _GEOMETRY = ("geometry", "spacing", "wires", "cncables", "tscables")
 MAX_CODE_PHASES = 20
 
@@ -26,7 +27,7 @@ def code_defaults(model: Model) -> Values:
         "units": "none",
         "rg": 0.01805,
         "xg": 0.155081,
-        "rho": 100.0,
+        "rho": DEFAULT_RHO,
         "basefreq": model.frequency_hz,
         "c_freq": model.frequency_hz,
         "is_sequence": True,
@@ -130,6 +131,8 @@ def _line(model: Model, item: Element, codes: dict[Any, LineCode], names: dict[s
     to_bus, to_phases = bus_and_nodes(values["bus2"], n, n)
     if not from_bus or not to_bus:
         raise ScriptError("it lacks a bus: give bus1 and bus2")
+    if values.get("shape_name") and values["rho"] != DEFAULT_RHO:
+        model.leave_out("rho is its line's alone; OpenDSS gives it to all lines of the geometry", item.where)
     length_km, per_km = _length(values)
     open_ends = {(terminal, conductor) for terminal, conductor in values["open_ends"] if conductor <= n}
     is_open = any(sum(end[0] == terminal for end in open_ends) == n for terminal in (1, 2))

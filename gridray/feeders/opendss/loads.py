@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gridray.feeders.components import Connection, Load, Reactor
+from gridray.feeders.opendss import shapes
 from gridray.feeders.opendss.lexer import ScriptError
 from gridray.feeders.opendss.model import Element, Model, bus_and_nodes, connection
 
@@ -47,8 +48,13 @@ def defaults(_: Model) -> Values:
     }
 
 
-def after(_: Model, load: Element, prop: str) -> None:
+def after(model: Model, load: Element, prop: str) -> None:
     """Follow up a property of a load."""
+    if prop in shapes.FOLLOWED and (peak := shapes.peak(model, load.v[prop])):
+        load.v["kw"], load.v["kvar"] = peak
+        load.v["given_by"] = "kw pf" if load.v.get("has_pf") else "kw kvar"
+    if prop in {"pf", "kvar"}:
+        load.v["has_pf"] = prop == "pf"
     if prop in _GIVEN_BY:
         # An allocation factor says nothing until there is a connected kVA to allocate; then kW follow at once, by the
         # power factor known so far (OpenDSS's ComputeAllocatedLoad).
@@ -79,6 +85,14 @@ def finish(_: Model, load: Element) -> None:
         values["kw"] = values["kwh"] / (values["kwhdays"] * 24.0) * values["cfactor"]
     if 0.0 < abs(values["pf"]) <= 1.0:
         values["kvar"] = values["kw"] * math.sqrt(1.0 / values["pf"] ** 2 - 1.0) * math.copysign(1.0, values["pf"])
+
+
+def set_all(model: Model, prop: str, value: float) -> None:
+    """Set a property of all loads so far."""
+    for load in model.elements.get("load", {}).values():
+        load.v[prop] = value
+        after(model, load, prop)
+        finish(model, load)
 
 
 def convert(model: Model) -> tuple[list[Load], list[Reactor]]:

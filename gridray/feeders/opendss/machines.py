@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from gridray.feeders.components import Generator
+from gridray.feeders.opendss import shapes
 from gridray.feeders.opendss.lexer import ScriptError
 from gridray.feeders.opendss.loads import terminals
 from gridray.feeders.opendss.model import Element, Model, connection
@@ -51,9 +52,12 @@ def generator_defaults(_: Model) -> Values:
     }
 
 
-def after_generator(_: Model, item: Element, prop: str) -> None:
+def after_generator(model: Model, item: Element, prop: str) -> None:
     """Keep kvar and power factor of a generator in step."""
     values = item.v
+    if prop in shapes.FOLLOWED and (peak := shapes.peak(model, values[prop])):
+        values["kw"], values["kvar"] = peak
+        prop = "kvar"
     if prop in {"kv", "conn"}:
         # OpenDSS works the voltage base out here, by the phases known so far, and not again when phases come later.
         values["base_phases"] = values["phases"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gridray.feeders.opendss.files import Folder
     from gridray.feeders.opendss.model import Element, Model
 
+FOLLOWED = frozenset({"daily", "yearly", "duty"})
 WITH_FILES = frozenset({"loadshape", "xycurve"})
 # OpenDSS's own shape "default".
 DEFAULT_SHAPE = (
@@ -21,6 +22,7 @@ DEFAULT_SHAPE = (
     *(0.985, 0.98, 0.9898, 0.999, 1.0, 0.958, 0.936, 0.913, 0.876, 0.876, 0.828, 0.756),
 )
 _COLUMNS = {"mult": "p", "pmult": "p", "qmult": "q"}
+_FILE_OPTIONS = ("file", "csvfile", "column", "header", "dblfile", "sngfile")
 _ARRAYS = frozenset({"mult", "pmult", "qmult", "hour", "points", "xarray", "yarray"})
 
 
@@ -52,6 +54,22 @@ def set_value(shape: Element, prop: str, raw: str, folder: Folder) -> None:
     else:
         values[prop] = value_of(shape.cls, find_property(shape.cls, prop), raw)
         _after(values, prop)
+
+
+def peak(model: Model, name: str) -> tuple[float, float] | None:
+    """Return the largest power of a shape of actual values and the reactive power with it, else None.
+
+    OpenDSS gives them to the load or generator that is told to follow the shape.
+    """
+    shape = model.elements.get("loadshape", {}).get(name)
+    if shape is None or not shape.v.get("useactual"):
+        return None
+    count = shape.v.get("npts")
+    p, q = (shape.v.get(column) or () for column in ("p", "q"))
+    if not p[:count]:
+        return None
+    at = max(range(len(p[:count])), key=lambda point: abs(p[point]))
+    return p[at], q[at] if at < len(q) else 0.0
 
 
 def convert(model: Model, used: set[str]) -> list[LoadShape]:
@@ -97,7 +115,12 @@ def _array(raw: str, folder: Folder) -> tuple[float, ...]:
     inner = text(raw)
     if "=" not in inner:
         return numbers(raw)
-    options: dict[str, str] = {name: text(value) for name, value in parameters(inner) if name}
+    options: dict[str, str] = {}
+    for given, value in parameters(inner):
+        option = next((known for known in _FILE_OPTIONS if given and known.startswith(given)), None)
+        if option is None:
+            raise ScriptError(f"'{inner[:40]}' has more than file, column and header: take out '{given or value[:40]}'")
+        options[option] = text(value)
     name = options.get("file") or options.get("csvfile")
     if name is None:
         raise ScriptError(f"'{inner[:40]}' names no text file: give (file=name)")
