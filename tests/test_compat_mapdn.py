@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test
 
+from gridray.compat.base import Run
 from gridray.compat.mapdn import Mapdn, MapdnConfig, voltage_barrier
 from gridray.compat.mapdn_data import GRIDS, read_grid
-from gridray.compat.mapdn_scores import episodes
+from gridray.compat.mapdn_scores import ANCHOR, episodes
+from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError
@@ -65,6 +69,27 @@ def test_sizes_are_the_originals(task: Mapdn) -> None:
     check_env(GridEnv(task), skip_render_check=True)
 
 
+def test_each_pv_is_an_agent_that_sees_its_zone(task: Mapdn) -> None:
+    env = GridParallelEnv(task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parallel_api_test(env, num_cycles=250)
+    views, _ = env.reset(seed=1, options={"day": 160})
+    together = GridVectorEnv(task, 1)
+    observations, infos = together.reset(seed=1, options={"days": [160]})
+    assert env.possible_agents == [channel.name.removesuffix(".q") for channel in task.action_channels]
+    np.testing.assert_array_equal(np.stack(list(views.values())), together.agent_observations()[0])
+    np.testing.assert_array_equal(env.state(), observations[0])
+    actions = np.linspace(-1.0, 1.0, 6, dtype=np.float32)
+    rewards = env.step({agent: actions[i : i + 1] for i, agent in enumerate(env.agents)})[1]
+    assert set(rewards.values()) == {float(together.step(actions[None])[1][0])}
+    assert infos["day"] == 160
+    with pytest.raises(ConfigError, match="agents of task 'mapdn' are its devices"):
+        GridParallelEnv(task, agents="zone")
+    with pytest.raises(ConfigError, match="give days from 0 to 718"):
+        env.reset(options={"day": 719})
+
+
 def test_step_is_the_originals(task: Mapdn) -> None:
     start, actions = 250, np.linspace(-1.0, 1.0, 6, dtype=np.float32)[None]
     state = task.new_state(1)
@@ -106,9 +131,14 @@ def test_unsolved_power_flow_costs_200_and_ends_the_episode(data: Path) -> None:
     envs = GridVectorEnv(task, 2, seed=0)
     envs.reset(options={"days": [0, 0]})
     envs._state.grid.items_kw[:-6, 1] *= 50.0
-    _, rewards, _, truncated, infos = envs.step(np.zeros((2, 6), dtype=np.float32))
+    _, rewards, terminated, truncated, infos = envs.step(np.zeros((2, 6), dtype=np.float32))
     assert infos["converged"].tolist() == [1.0, 0.0]
-    assert truncated.tolist() == [False, True]
+    # A failure is an end, and no time limit: nothing is worth anything after it.
+    assert terminated.tolist() == [False, True]
+    assert not truncated.any()
+    _, rewards_after, terminated, truncated, _ = envs.step(np.zeros((2, 6), dtype=np.float32))
+    assert rewards_after[1] == 0.0
+    assert not (terminated | truncated).any()
     assert rewards[1] < -200.0 < rewards[0]
 
 
@@ -129,7 +159,7 @@ def test_originals_csv_files_are_read(data: Path, tmp_path: Path) -> None:
         read_grid("141", data, profiles=tmp_path, num_days=1, seed=0, noise=False)
 
 
-def test_control_rate_counts_whole_steps(task: Mapdn) -> None:
+def test_control_rate_counts_whole_steps(task: Mapdn, data: Path) -> None:
     played = episodes(task, "hold", [0, 480])
     assert played.rewards.shape == (2, 240)
     assert played.q_loss_mvar == pytest.approx([0.0, 0.0])
@@ -137,5 +167,9 @@ def test_control_rate_counts_whole_steps(task: Mapdn) -> None:
     assert steps == pytest.approx(np.rint(steps), abs=1e-9)
     assert (steps >= 0.0).all()
     assert steps.max() > 0.0
+    rewards, metrics = ANCHOR.play(Run("33", "hold", 480, 0), data)
+    assert len(rewards) == 240
+    assert metrics["QL_mvar"] == 0.0
+    assert 0.0 <= metrics["CR"] <= 1.0
     with pytest.raises(ConfigError, match="No episode starts at interval"):
         episodes(task, "hold", [10_000])

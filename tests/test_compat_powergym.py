@@ -234,6 +234,7 @@ def test_command_line_plays_a_day(data: Path, capsys: pytest.CaptureFixture[str]
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert result["rewards"][:3] == pytest.approx(FIRST_REWARDS["13Bus"], abs=3e-5)
     assert len(result["rewards"]) == 24
+    assert set(result) == {"rewards", "return"}
     assert result["return"] == pytest.approx(sum(result["rewards"]))
 
 

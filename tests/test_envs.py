@@ -240,3 +240,27 @@ def test_single_environment_takes_one_day_and_no_step_comes_before_reset() -> No
     with pytest.raises(ConfigError, match="seed is -1"):
         single.reset(seed=-1)
     assert single.reset(options={"day": 9})[1] == {"day": 9}
+
+
+def test_single_environment_is_checked_as_made_and_its_day_ends() -> None:
+    single = make_env("volt_var", **SMALL)
+    check_env(single)
+    assert gymnasium.make(single.spec).unwrapped.task.config == single.task.config
+    single.reset(seed=0)
+    action = np.zeros(single.action_space.shape, np.float32)
+    with pytest.raises(ConfigError, match=r"The action has shape \(1, 13\): give \(13,\)"):
+        single.step(action[None])
+    with pytest.raises(ConfigError, match="of type complex128: give real numbers"):
+        single.step(action.astype(complex))
+    ends = [single.step(action)[3] for _ in range(single.task.num_steps)]
+    assert ends == [False] * (len(ends) - 1) + [True]
+    with pytest.raises(ConfigError, match="The day is over: call reset"):
+        single.step(action)
+    single.reset()
+    single.step(action)
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, -1, [0, "a"]])
+def test_seeds_are_whole_numbers(seed: object) -> None:
+    with pytest.raises(ConfigError, match="give a whole number from 0"):
+        make_vector_env("volt_var", SMALL, 2).reset(seed=seed)

@@ -173,3 +173,16 @@ def test_perfect_by_default_and_nothing_is_drawn() -> None:
 def test_wrong_imperfection_is_refused(given: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_task("volt_var", SMALL | {"imperfection": given})
+
+
+def test_first_observation_of_a_day_is_as_noisy_as_the_others() -> None:
+    config = {"feeder": "ieee13", "num_days": 10, "step_minutes": 60}
+    envs = [
+        make_vector_env("volt_var", config | {"imperfection": imperfection}, 400)
+        for imperfection in ({"voltage_class": 3.0, "sample_delay": 2}, {})
+    ]
+    seen, true = (env.reset(seed=0, options={"days": np.full(400, 3)})[0] for env in envs)
+    channels = envs[0].task.observation_channels
+    is_voltage = [channel.name.startswith("vmag_pu.") for channel in channels]
+    seen, true = (physical_observations(channels, each)[:, is_voltage] for each in (seen, true))
+    assert (seen / true - 1.0).std(axis=0) == pytest.approx(0.01, rel=0.2)

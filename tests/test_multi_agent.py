@@ -87,6 +87,10 @@ def test_wrong_use_is_refused() -> None:
     actions = {agent: env.action_space(agent).sample() for agent in env.agents}
     with pytest.raises(ConfigError, match=r"action of agent 'regulator\.reg1' has shape \(3,\): give \(1,\)"):
         env.step(actions | {"regulator.reg1": np.zeros(3)})
+    with pytest.raises(ConfigError, match="no agent 'ghost': give actions of regulator"):
+        env.step(actions | {"ghost": np.zeros(1)})
+    with pytest.raises(ConfigError, match="no option 'dya': give day"):
+        env.reset(options={"dya": 3})
     with pytest.raises(ConfigError, match="num_zones is 2 but agents are devices"):
         make_parallel_env("volt_var", SMALL, num_zones=2)
     with pytest.raises(ConfigError, match="num_zones is 99"):

@@ -162,6 +162,13 @@ def test_bound_of_curtailment_holds_for_other_fleets(config: dict[str, object]) 
         assert evaluate_policy(make_reference(policy, made), made, days=[9]).returns[0] <= bound, policy
 
 
+def test_bound_of_an_overloaded_feeder_is_found_and_holds() -> None:
+    made = make_task("ev_charging", {"feeder": "ieee13", "num_days": 10, "step_minutes": 60, "load_scale": 2.0})
+    best = PerfectPlan(made).best(4)
+    alone = follow(made, 4, {}).rewards.sum()
+    assert alone <= follow(made, 4, best.set_points).rewards.sum() <= best.bound < 0.0
+
+
 def test_bound_is_just_above_brute_force_on_a_small_day() -> None:
     # A day whose only freedom is one inverter's kvar: steps are free of each other, and every level can be tried.
     made = make_task("volt_var", CONFIG | {"num_pv": 1, "battery_share": 0.0, "num_batteries": 0})

@@ -23,7 +23,7 @@ def command(  # one parameter per option
     data: Annotated[Path | None, typer.Option(help="Folder of the original's data files.")] = None,
     policy: Annotated[str, typer.Option(help="Policy; powergym: static-K, hold, random, utility.")] = "hold",
     profile: Annotated[int, typer.Option(help="Number of the profile or day.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of policies that draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of policies that draw.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Play an episode of another project's benchmark, or compare its published scores with ours.
@@ -40,11 +40,12 @@ def command(  # one parameter per option
         return
     if system not in anchor.systems:
         raise ConfigError(f"{name} has no system '{system}': give one of {', '.join(anchor.systems)}.")
-    rewards = anchor.play(Run(system, policy, profile, seed), data)
+    rewards, metrics = anchor.play(Run(system, policy, profile, seed), data)
     returns = {"return": float(rewards.sum())}
     if anchor.discount < 1.0:
         returns |= {"discount": anchor.discount}
         returns |= {"discounted_return": float(rewards @ anchor.discount ** np.arange(len(rewards)))}
+    returns |= metrics
     if as_json:
         print_json({"rewards": rewards} | returns)
     else:

@@ -48,7 +48,7 @@ def command(  # noqa: PLR0917
         int, typer.Option(help="Days whose optimum is computed for the ceiling, spread over the days.", min=1)
     ] = 12,
     prices: Annotated[Path | None, typer.Option(help="YAML with prices of energy, demand, outages and wear.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of policies and tasks that draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of policies and tasks that draw.", min=0)] = 0,
     report: Annotated[Path | None, typer.Option(help="Write index.html and results.json to this directory.")] = None,
     offline: Annotated[
         Path | None, typer.Option(help="Estimate values from this dataset alone; the twin is not run.")

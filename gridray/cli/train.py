@@ -32,7 +32,7 @@ def command(  # one parameter per option
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, such as a sweep's best.yaml.")] = None,
     updates: Annotated[int, typer.Option(help="Gradient steps in all.", min=1)] = 20_000,
     batch_size: Annotated[int | None, typer.Option(help="Transitions per step; default 256.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Decides first weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides first weights and batches.", min=0)] = 0,
     stream: Annotated[
         bool | None, typer.Option(help="Read batches as a Ray Data stream; default: where memory is short.")
     ] = None,

@@ -9,7 +9,7 @@ import numpy as np
 from gridray.compat.anm6 import DISCOUNT, Anm6Config, Anm6Easy
 from gridray.compat.anm6_data import SOLAR, STEPS_PER_DAY, WIND
 from gridray.compat.anm6_mpc import PerfectForecastMpc
-from gridray.compat.base import Anchor, Comparison, Run
+from gridray.compat.base import Anchor, Comparison, Played, Run
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ def discounted(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def play(run: Run, _data: Path | None) -> NDArray[np.float64]:
-    """Return the rewards of one episode, float64 [3000]; the profile is the number of the start."""
-    rewards: NDArray[np.float64] = episode_rewards(Anm6Easy(Anm6Config()), run.policy, [run.profile], seed=run.seed)[0]
-    return rewards
+def play(run: Run, _data: Path | None) -> Played:
+    """Return one episode, 3000 rewards; the profile is the number of the start."""
+    return Played(episode_rewards(Anm6Easy(Anm6Config()), run.policy, [run.profile], seed=run.seed)[0], {})
 
 
 def compare(_data: Path | None) -> list[Comparison]:

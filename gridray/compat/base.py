@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -19,6 +19,13 @@ class Run(NamedTuple):
     policy: str
     profile: int
     seed: int
+
+
+class Played(NamedTuple):
+    """An episode's rewards, float64 [num_steps], and what else its authors publish of one, by name."""
+
+    rewards: NDArray[np.float64]
+    metrics: Mapping[str, float]
 
 
 class Comparison(NamedTuple):
@@ -35,12 +42,12 @@ class Anchor(NamedTuple):
     """A benchmark of others rebuilt here.
 
     discount: of rewards from step to step in the returns that its authors publish.
-    play: rewards of an episode, float64 [num_steps]; compare: its table. Both take the folder of the original's data,
+    play: an episode; compare: its table. Both take the folder of the original's data,
     None where it needs none or none is given.
     """
 
     systems: tuple[str, ...]
     policies: str
-    play: Callable[[Run, Path | None], NDArray[np.float64]]
+    play: Callable[[Run, Path | None], Played]
     compare: Callable[[Path | None], list[Comparison]]
     discount: float = 1.0

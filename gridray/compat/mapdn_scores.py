@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gridray.compat.base import Anchor, Comparison, Run
+from gridray.compat.base import Anchor, Comparison, Played, Run
 from gridray.compat.mapdn import Mapdn, MapdnConfig
 from gridray.compat.mapdn_data import GRIDS
 from gridray.errors import ConfigError
@@ -59,12 +59,11 @@ def episodes(task: Mapdn, policy: str, starts: Sequence[int], *, seed: int = 0) 
     return Episodes(rewards, controllable.mean(axis=1), q_loss.mean(axis=1))
 
 
-def play(run: Run, data: Path | None) -> NDArray[np.float64]:
-    """Return the rewards of one episode, float64 [240]; the profile is the 3-minute interval at which it starts."""
-    rewards: NDArray[np.float64] = episodes(_task(run.system, data), run.policy, [run.profile], seed=run.seed).rewards[
-        0
-    ]
-    return rewards
+def play(run: Run, data: Path | None) -> Played:
+    """Return one episode, 240 rewards, CR and QL; the profile is the 3-minute interval at which it starts."""
+    played = episodes(_task(run.system, data), run.policy, [run.profile], seed=run.seed)
+    metrics = {"CR": float(played.controllable_rate[0]), "QL_mvar": float(played.q_loss_mvar[0])}
+    return Played(played.rewards[0], metrics)
 
 
 def compare(data: Path | None) -> list[Comparison]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.compat.base import Anchor, Comparison, Run
+from gridray.compat.base import Anchor, Comparison, Played, Run
 from gridray.compat.powergym import IDLE, NUM_TAPS, PowerGym, PowerGymConfig
 from gridray.compat.powergym_data import SYSTEMS
 from gridray.errors import ConfigError
@@ -38,10 +38,9 @@ FIRST_REWARDS = {
 """First rewards of the original with static-16 in profile 0."""
 
 
-def play(run: Run, data: Path | None) -> NDArray[np.float64]:
-    """Return the rewards of one day, float64 [24]."""
-    rewards: NDArray[np.float64] = daily_rewards(_task(run.system, data), run.policy, [run.profile], seed=run.seed)[0]
-    return rewards
+def play(run: Run, data: Path | None) -> Played:
+    """Return one day, 24 rewards."""
+    return Played(daily_rewards(_task(run.system, data), run.policy, [run.profile], seed=run.seed)[0], {})
 
 
 def compare(data: Path | None) -> list[Comparison]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridray.compat.base import Anchor, Comparison, Run
+from gridray.compat.base import Anchor, Comparison, Played, Run
 from gridray.compat.powerzoo_dso import FLEXIBLE_MW, HOURS, PowerZooDso, PowerZooDsoConfig
 from gridray.errors import ConfigError
 
@@ -56,11 +56,10 @@ def daily_results(
     return np.stack(rewards, axis=1), np.stack(losses, axis=1), unserved
 
 
-def play(run: Run, data: Path | None) -> NDArray[np.float64]:
-    """Return the rewards of one day, float64 [48]."""
-    rewards, _, _ = daily_results(_task(run.system, data), run.policy, [run.profile], seed=run.seed)
-    day: NDArray[np.float64] = rewards[0]
-    return day
+def play(run: Run, data: Path | None) -> Played:
+    """Return one day, 48 rewards, its losses and the energy unserved."""
+    rewards, losses, unserved = daily_results(_task(run.system, data), run.policy, [run.profile], seed=run.seed)
+    return Played(rewards[0], {"losses_mwh": HOURS * float(losses[0].sum()), "unserved_mwh": float(unserved[0])})
 
 
 def compare(data: Path | None) -> list[Comparison]:

@@ -57,7 +57,7 @@ def class_std(meter_class: float) -> float:
 def start_sensors(
     sensors: Sensors, truth: NDArray[np.float64], streams: EnvStreams, *, depth: int | None = None
 ) -> SensorState:
-    """Return meters that have seen `truth`, [N, E], for long, with biases drawn anew.
+    """Return meters that have sampled `truth`, [N, E], for long and without loss, with biases drawn anew.
 
     Args:
         sensors: the meters.
@@ -73,9 +73,10 @@ def start_sensors(
     check_within("Sensors", "loss", sensors.loss, 0.0, 1.0)
     seen = truth[sensors.metered]
     bias = sensors.bias_std * streams.normal(len(seen))
-    value = seen * (1.0 + bias)
-    delay = np.broadcast_to(sensors.delay, seen.shape)
-    return SensorState(np.repeat(value[None], depth, axis=0), bias, value, delay.astype(np.int64))
+    noise = streams.normal(depth * len(seen)).reshape(depth, *seen.shape)
+    sent = seen * (1.0 + bias + sensors.std * noise)
+    delay = np.broadcast_to(sensors.delay, seen.shape).astype(np.int64)
+    return SensorState(sent, bias, np.take_along_axis(sent, delay[None], axis=0)[0], delay)
 
 
 def measure(sensors: Sensors, state: SensorState, truth: NDArray[np.float64], streams: EnvStreams) -> SensorState:

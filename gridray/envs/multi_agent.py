@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete, Space
 from pettingzoo import ParallelEnv
 
-from gridray.envs.vector_env import OBSERVATION_LIMIT, GridVectorEnv
+from gridray.envs.vector_env import OBSERVATION_LIMIT, GridVectorEnv, reset_options
 from gridray.errors import ConfigError
 from gridray.tasks.twin_task import TwinTask
 from gridray.tasks.zones import distance_zones, regulator_areas
@@ -24,7 +24,8 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
 
     Agents are devices with set-points ("regulator.reg1") or zones ("zone_0", ...). An agent sees the local views of its
     devices (`gridray.tasks.local_views`), float32 [num_devices * width], and sets their set-points in order, a box of
-    [-1, 1] or levels. The reward is the task's, the same for all; infos have its costs and indicators.
+    [-1, 1] or levels. The reward is the task's, the same for all; infos have its costs and indicators. `state` is what
+    the single agent sees. In MAPDN's task (`gridray.compat.mapdn`) agents are its PV and see what they see there.
     """
 
     metadata: dict[str, Any] = {"name": "gridray", "render_modes": []}  # noqa: RUF012
@@ -35,7 +36,7 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         """Create the environment.
 
         Args:
-            task: on a twin.
+            task: on a twin, or with agents of its own.
             agents: what an agent is.
             num_zones: zones of buses near one another; without it they are the areas between regulators.
 
@@ -43,16 +44,24 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
             ConfigError: the task has no local views, or agents or num_zones mean nothing here.
         """
         self._vector = GridVectorEnv(task, 1, seed=None)
-        if not isinstance(task, TwinTask):
-            raise ConfigError(f"Task '{task.name}' has no local views of its devices: use its single agent.")
         self.task = task
-        members = _members(task, agents, num_zones)
+        if isinstance(task, TwinTask):
+            members = _members(task, agents, num_zones)
+            index = task.local_views.action_index
+        elif hasattr(task, "agent_observations"):
+            if agents != "device" or num_zones is not None:
+                raise ConfigError(f"The agents of task '{task.name}' are its devices: leave agents and num_zones out.")
+            members = {channel.name.rpartition(".")[0]: [i] for i, channel in enumerate(task.action_channels)}
+            index = np.arange(len(members))[:, None]
+        else:
+            raise ConfigError(f"Task '{task.name}' has no local views of its devices: use its single agent.")
         self.possible_agents = list(members)
         self.agents: list[str] = []
         self._devices = {agent: np.array(devices) for agent, devices in members.items()}
-        index = task.local_views.action_index
         self._columns = {agent: index[devices][index[devices] >= 0] for agent, devices in self._devices.items()}
-        width = task.local_views.width
+        self._observed = np.zeros(self._vector.single_observation_space.shape or (), np.float32)
+        self.state_space = self._vector.single_observation_space
+        width = self._views(np.zeros((1, *(self.state_space.shape or ())), np.float32)).shape[1]
         self.observation_spaces: dict[str, Space[Any]] = {
             agent: Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (len(devices) * width,), np.float32)
             for agent, devices in self._devices.items()
@@ -73,8 +82,9 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, dict[str, Any]]]:
         """Start a day; options={"day": int} names it."""
-        # PettingZoo's own API test passes options that nobody knows.
-        day = (options or {}).get("day")
+        # PettingZoo's own API test passes an option of the name "options", which means nothing.
+        given = {name: value for name, value in (options or {}).items() if name != "options"}
+        day = reset_options(given, "day")["day"]
         observations, infos = self._vector.reset(seed=seed, options=None if day is None else {"days": [day]})
         self.agents = list(self.possible_agents)
         return self._seen(observations), self._each(_row(infos))
@@ -91,10 +101,13 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         """Apply all agents' actions for one interval.
 
         Raises:
-            ConfigError: the day is over, an agent is missing or its action has the wrong shape.
+            ConfigError: the day is over, an agent is missing or unknown, or its action has the wrong shape.
         """
         if not self.agents:
             raise ConfigError("The day is over: call reset before the next step.")
+        unknown = sorted(set(actions) - set(self._columns))
+        if unknown:
+            raise ConfigError(f"There is no agent '{unknown[0]}': give actions of {', '.join(self.agents)} only.")
         joined = np.zeros(self._vector.action_space.shape or (), self._vector.action_space.dtype)
         for agent, columns in self._columns.items():
             if agent not in actions:
@@ -122,8 +135,20 @@ class GridParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
     def close(self) -> None:
         """Release nothing: there is nothing to release."""
 
+    def state(self) -> NDArray[np.float32]:
+        """Return the task's observations of the last step, float32 [num_observations], for a common critic."""
+        return self._observed
+
+    def _views(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what each device shows, float32 [num_devices, width]."""
+        task = self.task
+        seen = task.views(observations) if isinstance(task, TwinTask) else self._vector.agent_observations()
+        views: NDArray[np.float32] = seen[0]
+        return views
+
     def _seen(self, observations: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        views = np.clip(self.task.views(observations)[0], -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        self._observed = observations[0].copy()
+        views = np.clip(self._views(observations), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
         return {agent: views[devices].ravel() for agent, devices in self._devices.items()}
 
     def _each(self, value: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from gridray.envs.multi_agent import GridParallelEnv
 from gridray.envs.single import GridEnv
@@ -26,7 +27,12 @@ ENV_IDS = {
 
 def make_env(task: str, **config: Any) -> GridEnv:
     """Return a single environment of the named task."""
-    return GridEnv(make_task(task, config))
+    env = GridEnv(make_task(task, config))
+    # What makes it again; `gymnasium.make` puts its own in its place.
+    env.spec = EnvSpec(
+        f"gridray/{task}", "gridray.envs.registration:make_env", kwargs={"task": task, **config}, order_enforce=False
+    )
+    return env
 
 
 def make_parallel_env(

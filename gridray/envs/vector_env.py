@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from gridray.devices.random_streams import EnvStreams
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
+from gridray.tasks.twin_task import TwinConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             super().reset(seed=seed)
         rows = np.arange(self.num_envs)
         days = self._draw_days(rows) if given["days"] is None else self._row_of("days", given["days"])
-        last = int(getattr(self.task.config, "num_days", self._days.max() + 1)) - 1
+        config = self.task.config
+        # Held-out days may be named, too.
+        last = config.num_days - 1 if isinstance(config, TwinConfig) else int(self._days.max())
         if days.min() < 0 or days.max() > last:
             wrong = int(days[(days < 0) | (days > last)][0])
             raise ConfigError(f"options['days'] has {wrong}: give days from 0 to {last}.")
@@ -86,10 +89,14 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0."""
+        """Apply actions for one interval; rows that were done are reset instead, with reward and costs 0.
+
+        The last interval truncates; a task that ends before it, as others' do without a power flow, terminates.
+        """
         if self._is_done is None:
             raise ConfigError("The environments have not been reset: call reset before the first step.")
         actions = self._checked(actions)
+        is_early = self._state.t < self.task.num_steps - 1
         result = self.task.step(self._state, actions)
         was_done = self._is_done
         if was_done.any():
@@ -102,9 +109,16 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             infos = {name: np.where(was_done, float(name == "converged"), value) for name, value in infos.items()}
             rewards = np.where(was_done, 0.0, rewards)
         infos["day"] = self._state.day.copy()
-        truncated = ~was_done & (self._state.t >= self.task.num_steps)
-        self._is_done = truncated
-        return self._observe(), rewards, np.zeros(self.num_envs, dtype=np.bool_), truncated.copy(), infos
+        self._is_done = ~was_done & (self._state.t >= self.task.num_steps)
+        return self._observe(), rewards, self._is_done & is_early, self._is_done & ~is_early, infos
+
+    def agent_observations(self) -> NDArray[np.float32]:
+        """Return what each agent sees in a task with agents of its own, float32 [num_envs, num_agents, width].
+
+        Such a task has `agent_observations` of a state, an agent for each action.
+        """
+        seen: NDArray[np.float32] = self.task.agent_observations(self._state)  # type: ignore[attr-defined]
+        return seen
 
     def _row_of(self, name: str, values: Any) -> NDArray[np.integer]:  # noqa: ANN401  # the user's
         """Return an option's whole numbers, one per environment."""
@@ -126,6 +140,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         given = np.asarray(actions)
         if given.shape != self.action_space.shape:
             raise ConfigError(f"actions have shape {given.shape}: give {self.action_space.shape}.")
+        if given.dtype.kind not in "biuf":
+            raise ConfigError(f"actions are of type {given.dtype}: give real numbers.")
         if isinstance(space, MultiDiscrete):
             with np.errstate(invalid="ignore"):
                 levels = given.astype(np.int64)
@@ -184,7 +200,7 @@ def reset_options(options: dict[str, Any] | None, *names: str) -> dict[str, Any]
 
 
 def _check_seed(seed: int | None) -> None:
-    if seed is not None and seed < 0:
+    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
         raise ConfigError(f"seed is {seed}: give a whole number from 0, or None for fresh entropy.")
 
 

@@ -44,7 +44,7 @@ def write_series(path: str | Path, series: TimeSeries) -> None:
     aside.replace(path)
 
 
-def read_series(path: str | Path, *, unit: str | None = None) -> TimeSeries:
+def read_series(path: str | Path, *, unit: str | None = None, assumed_unit: str | None = None) -> TimeSeries:
     """Return the series of a Parquet file, ours or the user's own.
 
     A file needs one column of time stamps, at equal steps from 1 s to 1 h, and otherwise columns of numbers. Time
@@ -52,13 +52,16 @@ def read_series(path: str | Path, *, unit: str | None = None) -> TimeSeries:
 
     Args:
         path: the file.
-        unit: of the values, where the file is not ours and so does not tell.
+        unit: of the values, where the file is not ours and so does not tell; another one in the file is an error.
+        assumed_unit: likewise, but the file's own goes first.
 
     Raises:
         DatasetError: the file is missing, damaged or lacks its unit; the time stamps are irregular, doubled, missing
             or not on whole seconds; a column is no number or not finite everywhere.
     """
     path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"There is no file '{path}': give a Parquet file of series.")
     try:
         table = pq.read_table(path, use_pandas_metadata=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
@@ -69,7 +72,10 @@ def read_series(path: str | Path, *, unit: str | None = None) -> TimeSeries:
     names = tuple(name for name in table.column_names if name != times[0])
     if not names or len(set(names)) < len(names):
         raise DatasetError(f"'{path}' has the series {list(names)}: give at least one, each with its own name.")
-    unit, stated_step_s = _facts(path, table.schema.metadata or {}, unit)
+    metadata = table.schema.metadata or {}
+    unit, stated_step_s = _facts(
+        path, metadata, assumed_unit if METADATA_KEY not in metadata and unit is None else unit
+    )
     start, step_s = _clock(path, times[0], table[times[0]], stated_step_s)
     columns = [_column(path, name, table[name]) for name in names]
     return TimeSeries(names=names, unit=unit, start=start, step_s=step_s, values=np.column_stack(columns))

@@ -84,12 +84,13 @@ class Curtailment(TwinTask):
         feeder = published.with_generators((*pv, *batteries, *wind, *heat_pumps))
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))
+        blowing = wind_pu(config, [turbine.name for turbine in wind])
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
         first_wind = first + len(pv) + len(batteries)
         largest = np.argsort(-loads.kw, kind="stable")[: config.num_flexible].tolist()
         fleets = (
             Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy),
-            Inverters("wind", wind, grid, first_wind, wind_pu(config, len(wind)), step_h, autonomy=config.pv_autonomy),
+            Inverters("wind", wind, grid, first_wind, blowing, step_h, autonomy=config.pv_autonomy),
             Batteries(batteries, first + len(pv), step_h),
             FlexibleLoads(feeder, loads, largest, config.flexible_share, config.rebound, step_h),
             HeatPumps(heat_pumps, first_wind + len(wind), outdoor_c(config), step_h),

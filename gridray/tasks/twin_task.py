@@ -14,6 +14,7 @@ from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
 from gridray.tasks.imperfection import Imperfection, ImperfectionConfig, ImperfectState
 from gridray.tasks.local_views import LocalViews, fill_views
 from gridray.tasks.observations import ObservationConfig, Points
+from gridray.tasks.own_series import SeriesConfig, own_series
 from gridray.tasks.scaling import action_ranges, decode_rows, observation_scales, observe_rows
 from gridray.tasks.twin import Loads, TwinState
 from gridray.tasks.view_layout import Layout
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 class TwinConfig:
     """One utility's feeder and customers.
 
-    feeder: name or path; seed: of the customers' series; load_scale multiplies the feeder's published loads. Days of
-    the year with day % held_out_every == held_out_every - 1 are held out from training. observation: what is seen;
-    imperfection: how far what is seen and said differs from what is.
+    feeder: name or path; seed: of the customers' series; series: files in their place; load_scale multiplies the
+    feeder's published loads. Days of the year with day % held_out_every == held_out_every - 1 are held out from
+    training. observation: what is seen; imperfection: how far what is seen and said differs from what is.
     """
 
     feeder: str = "ieee13"
@@ -43,6 +44,7 @@ class TwinConfig:
     num_days: int = 365
     days: Literal["train", "held_out", "all"] = "train"
     held_out_every: int = 5
+    series: SeriesConfig = field(default_factory=SeriesConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     imperfection: ImperfectionConfig = field(default_factory=ImperfectionConfig)
 
@@ -209,11 +211,23 @@ class TwinTask(ABC):
 
 
 def customers(config: TwinConfig, grid: CompiledFeeder, num_pv: int) -> tuple[Loads, NDArray[np.float32]]:
-    """Return the loads of a compiled feeder and PV power available, pu, [num_series_steps, num_pv]."""
+    """Return the loads of a compiled feeder and PV power available, pu, [num_series_steps, num_pv].
+
+    The feeder's first num_pv generators are the PV.
+    """
     kw, kvar = grid.load_kw * config.load_scale, grid.load_kvar * config.load_scale
-    profile = ProfileConfig(seed=config.seed, num_days=config.num_days, step_minutes=config.step_minutes)
-    profiles = _profiles(profile, tuple(kw.tolist()), num_pv)
-    return Loads(kw, kvar, profiles.load_pu), profiles.pv_pu
+    clock = {"num_days": config.num_days, "step_minutes": config.step_minutes}
+    files = config.series
+    profiles = _profiles(ProfileConfig(seed=config.seed, **clock), tuple(kw.tolist()), num_pv)
+    load_pu, pv_pu = profiles.load_pu, profiles.pv_pu
+    if files.load is not None:
+        load_pu, unit = own_series("load", files.load, grid.load_names, **clock)
+        if unit == "kW":
+            nominal = grid.load_kw.astype(np.float32)
+            load_pu = np.divide(load_pu, nominal, out=np.zeros_like(load_pu), where=nominal != 0.0)
+    if files.pv is not None:
+        pv_pu, _ = own_series("pv", files.pv, grid.generator_names[:num_pv], **clock)
+    return Loads(kw, kvar, load_pu), pv_pu
 
 
 @lru_cache(maxsize=8)

@@ -140,7 +140,7 @@ class _Network:
         self._programme, self._num_steps = programme, len(controls)
         self._entries: list[tuple[NDArray[np.int64], NDArray[np.int64], float]] = []
         last = about[-1]
-        self._taps(controls, last, model)
+        self._taps(controls, about, model)
         self._low, self._high = programme.limits(self.variables)
         weights = model.weights
         self._voltages(last, weights.voltage / last.flow.vmag_pu.shape[1])
@@ -159,15 +159,21 @@ class _Network:
             np.add.at(total, time, cost * x[variables])
         return total
 
-    def _taps(self, controls: NDArray[np.int64], last: Expansion, model: DayModel) -> None:
-        """Add taps, and rows that keep what regulators measure within the bands; one at an end of its range is free."""
+    def _taps(self, controls: NDArray[np.int64], about: Sequence[Expansion], model: DayModel) -> None:
+        """Add taps, and rows that keep what regulators measure within the bands.
+
+        One that was at an end of its range is free in that step, in later expansions, too: freed it leaves the end, but
+        the feeder still asks for more than it has.
+        """
+        last = about[-1]
         sensing = model.task.grid.sensing
         least, most = ((end - 1.0) / TAP_STEP for end in (sensing.min_tap, sensing.max_tap))
-        at = last.at[:, controls.shape[1] :]
-        taps = self._programme.variables(at.shape, least, most)
+        at = np.stack([one.at[:, controls.shape[1] :] for one in about])
+        is_free = ((at <= least) | (at >= most)).any(axis=0)
+        taps = self._programme.variables(is_free.shape, least, most)
         self.variables = np.concatenate((controls, taps), axis=1)
-        half = np.where((at <= least) | (at >= most), np.inf, sensing.band_v / 2.0)
-        for r in range(at.shape[1]):
+        half = np.where(is_free, np.inf, sensing.band_v / 2.0)
+        for r in range(is_free.shape[1]):
             slope = last.control_slope[:, r]
             middle = sensing.vreg_v[r] - (last.flow.control_v[:, r] - (slope * last.at).sum(axis=1))
             self._programme.rows([(slope, self.variables)], middle - half[:, r], middle + half[:, r])
