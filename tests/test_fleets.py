@@ -183,6 +183,24 @@ def test_inverters_follow_the_voltage_by_themselves() -> None:
         np.testing.assert_allclose(quantities["curtailed_kwh"], ((0.8 - kw_share) * rated).sum(), atol=1e-9)
 
 
+def test_inverters_follow_their_power_by_themselves() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="watt_var"))
+    pv = task.twin.fleets[0]
+    assert [channel.name.rpartition(".")[2] for channel in pv.action_channels] == ["kw"] * 3
+    state = started(task)
+    kva = np.array([generator.kva for generator in task.feeder.generators[:3]])[:, None]
+    rated = kva / 1.1
+    offered = np.array([0.3, 0.5, 0.8, 1.0, 1.0])
+    state.fleets["pv"] = state.fleets["pv"]._replace(available_kw=rated * offered)
+    after, _ = pv.act(state, rated * np.array([1.0, 1.0, 1.0, 1.0, 0.6]))
+    # Category B: nothing up to half of rated power, then down to absorbing 44 % of kVA at all of it.
+    np.testing.assert_allclose((after.kvar / kva)[:, [0, 1, 2, 4]], [[0.0, 0.0, -0.264, -0.088]] * 3, atol=1e-9)
+    np.testing.assert_allclose((after.kw / rated)[:, [0, 1, 2, 4]], [[0.3, 0.5, 0.8, 0.6]] * 3, rtol=1e-9)
+    # At rated power the curve leaves the kVA circle, (1 / 1.1)^2 + 0.44^2 > 1: active power gives way along the curve.
+    np.testing.assert_allclose(np.hypot(after.kw, after.kvar)[:, 3], kva[:, 0], rtol=1e-9)
+    np.testing.assert_allclose((after.kvar / kva)[:, 3], -0.88 * ((after.kw / rated)[:, 3] - 0.5), rtol=1e-9)
+
+
 def test_any_kind_of_device_may_be_left_out() -> None:
     none = {f"num_{kind}": 0 for kind in ("pv", "wind", "batteries", "heat_pumps")}
     task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="volt_var", num_flexible=1, **none))

@@ -9,10 +9,12 @@ import numpy as np
 from gridray.devices.inverter import (
     inverter,
     limit_power,
+    limit_watt_var,
     volt_var_curve,
     volt_var_kvar,
     volt_watt_curve,
     volt_watt_kw,
+    watt_var_curve,
 )
 from gridray.tasks.base import ActionChannel, ObservationChannel
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from gridray.physics.compiled import CompiledFeeder
     from gridray.tasks.twin import TwinState
 
-Autonomy = Literal["none", "volt_var", "volt_var_watt"]
+Autonomy = Literal["none", "volt_var", "volt_var_watt", "watt_var"]
 REACTIVE_SHARE = 0.44
 """Reactive power of an inverter over its rating, IEEE 1547-2018 category B."""
 
@@ -43,7 +45,8 @@ class Inverters:
 
     With volt-var control they set their reactive power themselves, by IEEE 1547-2018's category B curve of the mean
     voltage of their phases with which the interval begins, and with volt-watt they limit their active power likewise;
-    then a set-point is the limit of active power alone. Not commanded, they have no set-points at all.
+    with watt-var it follows their active power by that category's curve. Then a set-point is the limit of active power
+    alone. Not commanded, they have no set-points at all.
     """
 
     quantities = ("curtailed_kwh",)
@@ -69,7 +72,7 @@ class Inverters:
             first_item: row of the first one in GridState.items_kw.
             available_pu: float32 [num_series_steps, N], power that the weather offers over the rating.
             step_h: length of an interval, h.
-            autonomy: which functions of voltage they follow by themselves.
+            autonomy: which functions of voltage or power they follow by themselves.
             is_commanded: whether there are set-points; else all is injected that weather and functions allow.
         """
         self.kind = kind
@@ -123,7 +126,7 @@ class Inverters:
             most = np.sqrt(np.maximum(self._kva**2 - kw**2, 0.0))
             own = own._replace(kw=kw, kvar=np.clip(set_points[1::2], -most, most))
         else:
-            own = own._replace(**dict(zip(("kw", "kvar"), self._by_voltage(state, kw), strict=True)))
+            own = own._replace(**dict(zip(("kw", "kvar"), self._by_functions(state, kw), strict=True)))
         curtailed = (own.available_kw - own.kw).sum(axis=0) * self._step_h
         return self._inject(state, own), {"curtailed_kwh": curtailed}
 
@@ -133,10 +136,14 @@ class Inverters:
         seen: NDArray[np.float64] = np.stack(own, axis=1) / self._kva[:, None]
         return seen.reshape(len(self.observation_channels), len(state.t))
 
-    def _by_voltage(self, state: TwinState, kw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return active and reactive power at the voltages of the state, within the inverters' limits."""
+    def _by_functions(
+        self, state: TwinState, kw: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return active and reactive power by their functions at the state's voltages, within the inverters' limits."""
         if self._autonomy == "none":
             return limit_power(self._inverter, kw, np.zeros_like(kw))
+        if self._autonomy == "watt_var":
+            return limit_watt_var(self._inverter, watt_var_curve("B"), kw)
         v_pu = np.array([state.vmag_pu[rows].mean(axis=0) for rows in self._rows]).reshape(kw.shape)
         if self._autonomy == "volt_var_watt":
             kw = np.minimum(kw, volt_watt_kw(self._inverter, volt_watt_curve(), v_pu))
