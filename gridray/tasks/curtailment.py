@@ -95,7 +95,15 @@ class Curtailment(TwinTask):
             FlexibleLoads(feeder, loads, largest, config.flexible_share, config.rebound, step_h),
             HeatPumps(heat_pumps, first_wind + len(wind), outdoor_c(config), step_h),
         )
-        twin = Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes, has_local_controls=True)
+        twin = Twin(
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
+        )
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

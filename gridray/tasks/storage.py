@@ -84,7 +84,14 @@ class Storage(TwinTask):
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
         fleets = (self.batteries, sun)
         twin = Twin(
-            feeder, grid, loads, fleets, step_minutes=config.step_minutes, signals=signals, has_local_controls=True
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            signals=signals,
+            has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
         )
         super().__init__(config, twin)
 

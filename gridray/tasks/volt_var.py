@@ -51,6 +51,11 @@ class VoltVarConfig(InverterConfig):
         super().__post_init__()
         if not self.reward_floor < 0.0:
             raise ConfigError(f"reward_floor is {self.reward_floor}: give a number below 0.")
+        if self.regulator_delay_scale > 0.0:
+            raise ConfigError(
+                f"regulator_delay_scale is {self.regulator_delay_scale}, but volt_var commands the regulators: leave "
+                "it out, or limit them by tap_budget."
+            )
         if not self.voltage_weight >= 0.0:
             raise ConfigError(f"voltage_weight is {self.voltage_weight}: give a number from 0.")
 
