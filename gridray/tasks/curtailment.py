@@ -89,8 +89,10 @@ class Curtailment(TwinTask):
         first_wind = first + len(pv) + len(batteries)
         largest = np.argsort(-loads.kw, kind="stable")[: config.num_flexible].tolist()
         fleets = (
-            Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy),
-            Inverters("wind", wind, grid, first_wind, blowing, step_h, autonomy=config.pv_autonomy),
+            Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip),
+            Inverters(
+                "wind", wind, grid, first_wind, blowing, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip
+            ),
             Batteries(batteries, first + len(pv), step_h),
             FlexibleLoads(feeder, loads, largest, config.flexible_share, config.rebound, step_h),
             HeatPumps(heat_pumps, first_wind + len(wind), outdoor_c(config), step_h),

@@ -74,7 +74,9 @@ class Storage(TwinTask):
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
-        sun = Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, is_commanded=False)
+        sun = Inverters(
+            "pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip, is_commanded=False
+        )
         self.batteries = Batteries(batteries, first + len(pv), step_h)
         prices = price_signal(config, config.look_ahead_h)
         self.mean_eur_per_kwh = float(prices.series.mean()) / 1e3

@@ -11,6 +11,7 @@ import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
+from gridray.tasks.fleets.inverters import Trip
 from gridray.tasks.imperfection import Imperfection, ImperfectionConfig, ImperfectState
 from gridray.tasks.local_views import LocalViews, fill_views
 from gridray.tasks.observations import ObservationConfig, Points
@@ -93,7 +94,8 @@ class InverterConfig(TwinConfig):
     """A feeder with PV and batteries.
 
     Shares are rated power over the sum of the loads, divided among num_pv PV and num_batteries batteries, which hold
-    battery_hours of their rated power. Where they are: `gridray.tasks.siting.site_inverters`.
+    battery_hours of their rated power. Where they are: `gridray.tasks.siting.site_inverters`. pv_trip: category of IEEE
+    1547-2018 by whose default voltage trips PV (and wind) leave the grid.
     """
 
     pv_share: float = 0.5
@@ -101,6 +103,7 @@ class InverterConfig(TwinConfig):
     battery_share: float = 0.1
     num_batteries: int = 1
     battery_hours: float = 4.0
+    pv_trip: Trip = "none"
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""

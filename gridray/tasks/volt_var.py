@@ -84,7 +84,7 @@ class VoltVar(TwinTask):
         fleets = (
             Regulators(feeder, grid, step_h, config.tap_budget),
             Capacitors(feeder, step_h, config.capacitor_budget),
-            Inverters("pv", pv, grid, first, pv_pu, step_h),
+            Inverters("pv", pv, grid, first, pv_pu, step_h, trip=config.pv_trip),
             Batteries(batteries, first + len(pv), step_h),
         )
         super().__init__(config, Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes))

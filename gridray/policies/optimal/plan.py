@@ -50,10 +50,14 @@ PLANNERS: dict[str, Planner] = {
 def has_bound(task: Task) -> bool:
     """Tell whether the days of a task can be planned.
 
-    It has a planner, not too many switches to try, and no delays of regulators, which no programme follows.
+    It has a planner, not too many switches to try, and neither delays of regulators nor voltage trips, which no
+    programme follows.
     """
+    config = task.config
     num_switches = sum(channel.name.startswith("switch.") for channel in task.action_channels)
-    return task.name in PLANNERS and num_switches <= MAX_SWITCHES and task.config.regulator_delay_scale == 0.0
+    if task.name not in PLANNERS or num_switches > MAX_SWITCHES:
+        return False
+    return config.regulator_delay_scale == 0.0 and getattr(config, "pv_trip", "none") == "none"
 
 
 class PerfectPlan:
@@ -66,12 +70,13 @@ class PerfectPlan:
 
         Raises:
             ConfigError: nobody has written this task's programme, or it has too many switches to try all their states,
-                or delays of regulators.
+                or delays of regulators, or voltage trips.
         """
         if not has_bound(task):
             raise ConfigError(
                 f"Task '{task.name}' on feeder '{task.feeder.name}' has no optimisation bound: give one of "
-                f"{', '.join(PLANNERS)}, with at most {MAX_SWITCHES} switches, without regulator_delay_scale."
+                f"{', '.join(PLANNERS)}, with at most {MAX_SWITCHES} switches, without regulator_delay_scale "
+                "and pv_trip."
             )
         self._task = task
         self._planner = PLANNERS[task.name]
