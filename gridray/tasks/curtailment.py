@@ -105,6 +105,7 @@ class Curtailment(TwinTask):
             step_minutes=config.step_minutes,
             has_local_controls=True,
             regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
         )
         super().__init__(config, twin)
 

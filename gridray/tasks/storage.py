@@ -94,6 +94,7 @@ class Storage(TwinTask):
             signals=signals,
             has_local_controls=True,
             regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
         )
         super().__init__(config, twin)
 

@@ -15,7 +15,7 @@ from gridray.physics.columns import copy_columns
 from gridray.physics.controls import settle
 from gridray.physics.measure import power_balance, source_power, voltage_magnitudes
 from gridray.physics.solver import solve_state
-from gridray.physics.state import GridState, copy, nominal_state
+from gridray.physics.state import GridState, copy, nominal_state, take
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths
 from gridray.tasks.day_starts import DayStarts
@@ -76,7 +76,8 @@ class TwinState:
     voltage magnitudes, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random
     numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu; window_v: float64
     [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter; tap_timer: how long the feeder's own
-    regulators have been outside their bands, [num_taps, E], or [0, E] if they move without delay.
+    regulators have been outside their bands, [num_taps, E], or [0, E] if they move without delay; heat: float64
+    [num_elements, E], of rated lines and transformers, 1 at the rating, or [0, E] without a thermal image.
     """
 
     day: NDArray[np.int64]
@@ -88,6 +89,7 @@ class TwinState:
     interval_v: NDArray[np.float64]
     window_v: NDArray[np.float64]
     tap_timer: TapTimer
+    heat: NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -115,7 +117,8 @@ class Twin:
     Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
     feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. With a
     `regulator_delay_scale` above 0 its regulators move only once their delays, times this, have run: an interval is
-    then what its end brings. Episodes begin first_hour hours after midnight.
+    then what its end brings. `has_thermal_image` judges overloads by the heat of lines and transformers.
+    Episodes begin first_hour hours after midnight.
     """
 
     def __init__(  # noqa: PLR0913
@@ -129,6 +132,7 @@ class Twin:
         signals: Sequence[Signal] = (),
         has_local_controls: bool = False,
         regulator_delay_scale: float = 0.0,
+        has_thermal_image: bool = False,
         first_hour: int = 0,
     ) -> None:
         """Put the parts together."""
@@ -137,7 +141,7 @@ class Twin:
         self.signals = tuple(signals)
         self.step_h, self.num_steps, self.first_step, _ = calendar(step_minutes, 0, first_hour)
         self.nominal_kw = float(loads.kw.sum())
-        self.constraints = Constraints(feeder, grid, step_minutes)
+        self.constraints = Constraints(feeder, grid, step_minutes, has_thermal_image=has_thermal_image)
         self._has_local_controls = has_local_controls
         has_delays = has_local_controls and regulator_delay_scale > 0.0
         self._tap_timing = tap_timing(feeder, grid, regulator_delay_scale) if has_delays else None
@@ -150,6 +154,7 @@ class Twin:
         state = self._unsolved(num_envs)
         state.vmag_pu, state.interval_v = (np.ones((self.grid.num_nodes, num_envs)) for _ in range(2))
         state.window_v = self.constraints.new_window(num_envs)
+        state.heat = self.constraints.heat(state.grid)
         return state
 
     def reset(
@@ -165,6 +170,8 @@ class Twin:
         state.vmag_pu = voltage_magnitudes(self.grid, state.grid)
         copy_columns(state.vmag_pu, rows, state.interval_v, rows)
         state.window_v[:, rows] = 0.0
+        if len(state.heat):
+            state.heat[:, rows] = self.constraints.heat(take(state.grid, rows))
         for kind, own in part.fleets.items():
             put_rows(state.fleets[kind], rows, own)
         put_rows(state.tap_timer, rows, part.tap_timer)
@@ -219,6 +226,7 @@ class Twin:
             interval_v=none,
             window_v=none,
             tap_timer=fresh_timer(0 if self._tap_timing is None else len(self.grid.tap_names), num_envs),
+            heat=none,
         )
 
     def _begin(self, state: TwinState) -> None:

@@ -36,7 +36,7 @@ class TwinConfig:
     feeder's published loads. Days of the year with day % held_out_every == held_out_every - 1 are held out from
     training. observation: what is seen; imperfection: how far what is seen and said differs from what is.
     regulator_delay_scale multiplies the time delays of regulators that the task does not command; with 0 they come to
-    rest at once.
+    rest at once. has_thermal_image judges overloads by how hot lines and transformers are, not by the present current.
     """
 
     feeder: str = "ieee13"
@@ -51,6 +51,7 @@ class TwinConfig:
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     imperfection: ImperfectionConfig = field(default_factory=ImperfectionConfig)
     regulator_delay_scale: float = 0.0
+    has_thermal_image: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""

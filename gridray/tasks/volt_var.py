@@ -87,7 +87,15 @@ class VoltVar(TwinTask):
             Inverters("pv", pv, grid, first, pv_pu, step_h, trip=config.pv_trip),
             Batteries(batteries, first + len(pv), step_h),
         )
-        super().__init__(config, Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes))
+        twin = Twin(
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            has_thermal_image=config.has_thermal_image,
+        )
+        super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh voltage, losses, wear, curtailment and cycling."""
