@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,30 @@ class D3rlpy:
     def policy(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return the greedy policy on normalised observations."""
         return self._algorithm.predict
+
+
+class D3rlpyOnOurBatches(D3rlpy):
+    """d3rlpy's algorithm on the batches that ours draws: what is left is the algorithm."""
+
+    def __init__(self, name: str, columns: Columns, settings: dict[str, Any], batch_size: int, seed: int) -> None:
+        super().__init__(name, columns, settings, batch_size, seed)
+        self._form = self._data.sample_transition_batch(batch_size)
+        own = {column: columns[column] for column in ("obs", "actions", "rewards", "new_obs", "terminateds")}
+        self._batches = InMemoryBatches(own, batch_size=batch_size, seed=seed, device="cpu")
+
+    def update(self) -> None:
+        """Draw a batch and take a step."""
+        batch = {name: column.numpy() for name, column in self._batches.draw().items()}
+        self._algorithm.update(
+            replace(
+                self._form,
+                observations=batch["obs"],
+                actions=batch["actions"],
+                rewards=batch["rewards"][:, None],
+                next_observations=batch["new_obs"],
+                terminals=batch["terminateds"][:, None],
+            )
+        )
 
 
 def _config(name: str, settings: dict[str, Any]) -> Any:  # noqa: ANN401

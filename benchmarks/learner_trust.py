@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from learner_peers import D3rlpy, Ours
+from learner_peers import D3rlpy, D3rlpyOnOurBatches, Ours
 
 from gridray.algorithms.base import BATCH_COLUMNS
 from gridray.algorithms.batches import load_columns, normaliser_of_rows
@@ -127,6 +127,9 @@ SETS: dict[str, tuple[Callable[[], Columns], Callable[[Act], float]]] = {
     "volt_var ieee13": (volt_var, volt_var_return),
 }
 LIBRARIES: dict[str, type[Ours | D3rlpy]] = {"gridray": Ours, "d3rlpy": D3rlpy}
+ON_OUR_BATCHES = "d3rlpy on our batches"
+"""Trained too where MORE_SEEDS looks for what differs."""
+TRAINERS = LIBRARIES | {ON_OUR_BATCHES: D3rlpyOnOurBatches}
 
 
 def run(library: str, algorithm: str, data: str, columns: Columns, seed: int, *, quick: bool) -> float:
@@ -138,7 +141,7 @@ def run(library: str, algorithm: str, data: str, columns: Columns, seed: int, *,
         "new_obs": (columns["new_obs"] - mean) / std,
         "rewards": (columns["rewards"] - normaliser.reward_mean) / normaliser.reward_std,
     }
-    peer = LIBRARIES[library](algorithm, scaled, NETWORK | SETTINGS[algorithm], BATCH, seed)
+    peer = TRAINERS[library](algorithm, scaled, NETWORK | SETTINGS[algorithm], BATCH, seed)
     for _ in range(20 if quick else UPDATES[algorithm]):
         peer.update()
     act = peer.policy()
@@ -156,6 +159,7 @@ def trust(out: Path, *, seconds: float, quick: bool) -> None:
     rows = [(seed, data, algorithm) for seed in MOST_SEEDS for data in SETS for algorithm in UPDATES]
     rows = [row for row in rows if row[0] in (range(2) if quick else _seeds(f"{row[1]} | {row[2]}"))]
     plan = [(*row, library) for row in rows for library in LIBRARIES]
+    plan += [(*row, ON_OUR_BATCHES) for row in rows if f"{row[1]} | {row[2]}" in MORE_SEEDS]
     for seed, data, algorithm, library in plan:
         key = f"{data} | {algorithm} | {library} | {seed}"
         if key in cells:
@@ -199,14 +203,15 @@ def _write(out: Path, cells: dict[str, float], num_planned: int, *, quick: bool)
 def _compare(cells: dict[str, float], row: str) -> dict[str, Any]:
     """Return both libraries' means with intervals, and that of the difference of means."""
     rng = np.random.default_rng(0)
-    values = {lib: np.array([v for k, v in cells.items() if k.startswith(f"{row} | {lib} |")]) for lib in LIBRARIES}
+    values = {lib: np.array([v for k, v in cells.items() if k.startswith(f"{row} | {lib} |")]) for lib in TRAINERS}
+    values = {lib: part for lib, part in values.items() if lib in LIBRARIES or len(part) > 1}
     if any(len(part) < 2 for part in values.values()):
         return {}
     means = {lib: part[rng.integers(len(part), size=(10_000, len(part)))].mean(axis=1) for lib, part in values.items()}
     difference = np.quantile(means["gridray"] - means["d3rlpy"], (0.025, 0.975))
     report: dict[str, Any] = {
         lib: [round(float(x), 2) for x in (values[lib].mean(), *np.quantile(means[lib], (0.025, 0.975)))]
-        for lib in LIBRARIES
+        for lib in values
     }
     report["num_seeds"] = min(len(part) for part in values.values())
     report["difference_interval"] = [round(float(bound), 2) for bound in difference]
