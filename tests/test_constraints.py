@@ -7,6 +7,7 @@ import pytest
 
 from gridray.feeders.library import load_feeder
 from gridray.physics.compiled import compile_feeder
+from gridray.policies.optimal.plan import has_bound
 from gridray.tasks.constraints import three_phase_places, unbalance_percent, voltage_depths
 from gridray.tasks.registry import make_task
 from gridray.tasks.volt_var import VoltVar
@@ -68,6 +69,44 @@ def test_overload_is_what_the_loading_exceeds() -> None:
     assert (result.costs["thermal_overload_pu"] > 0.0).any()
     loading = task.twin.constraints.loadings(state)
     assert loading.shape == (len(task.twin.constraints.ratings_a), 3)
+
+
+def test_thermal_image_lets_short_overloads_pass() -> None:
+    settings = {"num_days": 5, "step_minutes": 5}
+    task = make_task("volt_var", settings | {"has_thermal_image": True})
+    assert isinstance(task, VoltVar)
+    assert not has_bound(task)
+    state, constraints, zero = task.new_state(2), task.twin.constraints, np.zeros(2)
+    task.reset(state, np.arange(2), np.array([0, 1]), np.arange(2, dtype=np.uint64))
+    present = constraints.loadings(state)
+    np.testing.assert_allclose(state.heat, present**2, rtol=1e-12)
+    # Environment 1 cold, 0 at the rating: 5 min at the present loading, time constants of 10 min and of 3 h.
+    state.heat[...] = [1.0, 0.0]
+    costs = constraints.costs(state, zero, voltage_depths(state.interval_v))
+    is_line = np.array([name.startswith("line.") for name in constraints.ratings_a])
+    left = np.exp(-5.0 / np.where(is_line, 10.0, 180.0))[:, None]
+    heat = present**2 + (np.array([1.0, 0.0]) - present**2) * left
+    np.testing.assert_allclose(state.heat, heat, rtol=1e-12)
+    np.testing.assert_allclose(costs["thermal_overload_pu"], np.maximum(np.sqrt(heat) - 1.0, 0.0).sum(axis=0))
+    # A new day of one leaves the other as hot as it was.
+    task.reset(state, np.array([0]), np.array([0]), np.zeros(1, dtype=np.uint64))
+    np.testing.assert_allclose(state.heat, np.stack((present[:, 0] ** 2, heat[:, 1]), axis=1), rtol=1e-9)
+
+
+def test_heat_of_a_steady_day_costs_what_its_loading_does() -> None:
+    # Loads of 2.5 times the rating's: the present current and the heat of a running system agree at once.
+    settings = {"num_days": 5, "step_minutes": 5, "load_scale": 2.5}
+    found = []
+    for has_image in (False, True):
+        task = make_task("volt_var", settings | {"has_thermal_image": has_image})
+        assert isinstance(task, VoltVar)
+        state = task.new_state(1)
+        task.reset(state, np.zeros(1, int), np.zeros(1, int), np.zeros(1, np.uint64))
+        costs = task.twin.constraints.costs(state, np.zeros(1), voltage_depths(state.interval_v))
+        found.append(costs["thermal_overload_pu"][0])
+        assert state.heat.shape == (len(task.twin.constraints.ratings_a) * has_image, 1)
+    assert found[0] > 0.0
+    assert found[1] == pytest.approx(found[0])
 
 
 def test_budget_refuses_what_is_too_often_and_keeps_to_dead_times() -> None:

@@ -167,7 +167,7 @@ def test_voltage_trips_when_opender_does(category: Literal["II", "III"], time_st
     for v in np.repeat(levels, np.rint(held_s / step_s).astype(int)):
         der.update_der_input(v_pu=float(v), p_dc_pu=0.5, f=60.0)
         der.run()
-        state = step_trip(trip, state, np.full((1, 1), v), step_s)
+        state = step_trip(trip, state, np.full((1, 1), v), np.full((1, 1), v), step_s)
         was_out.append((bool(state.is_tripped[0, 0]), der.der_status == "Trip"))
     ours, theirs = np.array(was_out).T
     assert np.abs(np.diff(theirs.astype(int))).sum() >= 4

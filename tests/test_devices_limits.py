@@ -171,15 +171,15 @@ def test_overload_counts_and_heat_rises_to_the_square_of_loading() -> None:
 def test_voltage_trips_after_the_clearing_time_of_ieee_1547(category: str, v_pu: float, expected_s: float) -> None:
     trip, state, time_s = voltage_trip(category), connected(1, 1), 0.0
     while not state.is_tripped[0, 0] and time_s < 40.0:
-        state, time_s = step_trip(trip, state, np.full((1, 1), v_pu), 0.5), time_s + 0.5
+        state, time_s = step_trip(trip, state, *one(v_pu, v_pu), 0.5), time_s + 0.5
     assert (time_s if state.is_tripped[0, 0] else np.inf) == expected_s
 
 
 def test_device_returns_after_five_good_minutes_without_a_break() -> None:
     trip, state = voltage_trip("III"), connected(1, 1)
-    state = step_trip(trip, state, np.full((1, 1), 1.3), 1.0)
+    state = step_trip(trip, state, *one(1.0, 1.3), 1.0)
     was_out = []
     for v in (1.0, 1.0, 1.06, 1.0, 1.0, 1.0, 1.0, 1.0):
-        state = step_trip(trip, state, np.full((1, 1), v), 60.0)
+        state = step_trip(trip, state, *one(v, v), 60.0)
         was_out.append(bool(state.is_tripped[0, 0]))
     assert was_out == [True] * 7 + [False]

@@ -10,6 +10,7 @@ import pytest
 from gridray.devices.ev_charger import EvCharger
 from gridray.errors import ConfigError
 from gridray.feeders.library import load_feeder
+from gridray.policies.optimal.plan import has_bound
 from gridray.profiles.ev import EvConfig, ev_sessions
 from gridray.profiles.processes import Clock
 from gridray.tasks.base import scaled_actions
@@ -21,10 +22,11 @@ from gridray.tasks.fleets.heat_pumps import LOW_C, SET_POINT_C
 from gridray.tasks.siting import spread_buses
 from gridray.tasks.storage import Storage, StorageConfig
 from gridray.tasks.twin import calendar
+from gridray.tasks.volt_var import VoltVar, VoltVarConfig
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import TwinState
-    from gridray.tasks.twin_task import TwinTask
+    from gridray.tasks.twin_task import TwinConfig, TwinTask
 
 NUM_ENVS = 5
 
@@ -181,6 +183,71 @@ def test_inverters_follow_the_voltage_by_themselves() -> None:
         np.testing.assert_allclose(after.kvar, np.broadcast_to(kvar_share * kva, after.kvar.shape), atol=1e-9)
         np.testing.assert_allclose(after.kw, np.broadcast_to(kw_share * rated, after.kw.shape), rtol=1e-9)
         np.testing.assert_allclose(quantities["curtailed_kwh"], ((0.8 - kw_share) * rated).sum(), atol=1e-9)
+
+
+def test_inverters_follow_their_power_by_themselves() -> None:
+    task = Curtailment(CurtailmentConfig(num_days=10, step_minutes=60, pv_autonomy="watt_var"))
+    pv = task.twin.fleets[0]
+    assert [channel.name.rpartition(".")[2] for channel in pv.action_channels] == ["kw"] * 3
+    state = started(task)
+    kva = np.array([generator.kva for generator in task.feeder.generators[:3]])[:, None]
+    rated = kva / 1.1
+    offered = np.array([0.3, 0.5, 0.8, 1.0, 1.0])
+    state.fleets["pv"] = state.fleets["pv"]._replace(available_kw=rated * offered)
+    after, _ = pv.act(state, rated * np.array([1.0, 1.0, 1.0, 1.0, 0.6]))
+    # Category B: nothing up to half of rated power, then down to absorbing 44 % of kVA at all of it.
+    np.testing.assert_allclose((after.kvar / kva)[:, [0, 1, 2, 4]], [[0.0, 0.0, -0.264, -0.088]] * 3, atol=1e-9)
+    np.testing.assert_allclose((after.kw / rated)[:, [0, 1, 2, 4]], [[0.3, 0.5, 0.8, 0.6]] * 3, rtol=1e-9)
+    # At rated power the curve leaves the kVA circle, (1 / 1.1)^2 + 0.44^2 > 1: active power gives way along the curve.
+    np.testing.assert_allclose(np.hypot(after.kw, after.kvar)[:, 3], kva[:, 0], rtol=1e-9)
+    np.testing.assert_allclose((after.kvar / kva)[:, 3], -0.88 * ((after.kw / rated)[:, 3] - 0.5), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("task_type", "config_type"), [(Curtailment, CurtailmentConfig), (Storage, StorageConfig)])
+def test_inverters_trip_at_the_end_of_their_clearing_time_and_return(
+    task_type: type[TwinTask], config_type: type[TwinConfig]
+) -> None:
+    task = task_type(config_type(num_days=5, step_minutes=1, pv_trip="III"))  # type: ignore[call-arg]
+    pv = next(fleet for fleet in task.twin.fleets if fleet.kind == "pv")
+    phases = [name.partition(".")[0] == pv.buses[0] for name in task.grid.node_names]
+    state = started(task)
+    noon = np.full(NUM_ENVS, 12 * 60)
+    state.t[:] = noon
+    # One phase of the first: in order, too high for a minute, too low for a minute, within limits, too high to return.
+    events = {1: 1.12, 2: 0.87, 3: 1.09, 4: 1.2}
+    out = []
+    for interval in range(8):
+        state.interval_v = np.ones_like(state.interval_v)
+        for env, v_pu in events.items():
+            if interval == 0 or (env == 4 and interval == 1):
+                state.interval_v[np.flatnonzero(phases)[0], env] = v_pu if interval == 0 else 1.06
+        state.fleets["pv"] = pv.begin(state, noon)
+        out.append(state.fleets["pv"].is_tripped[0])
+        own, quantities = pv.act(state, np.full((len(pv.action_channels), NUM_ENVS), 1e9))
+        assert not own.is_tripped[1:].any()
+        assert ((own.kw == 0.0) == own.is_tripped).all()
+        assert (own.kvar[own.is_tripped] == 0.0).all()
+        first = own.available_kw[0] / 60.0
+        np.testing.assert_allclose(quantities["curtailed_kwh"], np.where(own.is_tripped[0], first, 0.0), atol=1e-9)
+        state.fleets["pv"] = own
+    # Out for the 300 s that the voltage must be good; one that is still high in the first of them waits a minute more.
+    np.testing.assert_array_equal(
+        np.array(out).sum(axis=0), [0, 5, 5, 0, 6], "intervals out: none, by OV1, by UV1, none, by OV2"
+    )
+    assert not out[-1].any()
+
+
+def test_high_voltage_of_one_environment_trips_its_inverters_alone() -> None:
+    task = VoltVar(VoltVarConfig(num_days=5, step_minutes=1, pv_trip="II"))
+    state = started(task)
+    state.grid.source_pu[1] *= 1.2
+    hold = np.repeat(scaled_actions(task.action_channels, {}), NUM_ENVS, axis=0)
+    task.step(state, hold)
+    assert state.interval_v[:, [0, 2, 3, 4]].max() < 1.1 < state.interval_v[:, 1].max()
+    np.testing.assert_array_equal(state.fleets["pv"].is_tripped, [[False, True, False, False, False]] * 3)
+    task.reset(state, np.array([1]), np.array([1]), np.zeros(1, dtype=np.uint64))
+    assert not state.fleets["pv"].is_tripped.any()
+    assert not has_bound(task)
 
 
 def test_any_kind_of_device_may_be_left_out() -> None:

@@ -115,16 +115,18 @@ def connected(num_items: int, num_envs: int) -> TripState:
     return TripState(np.zeros((4, *shape)), np.zeros(shape, dtype=np.bool_), np.zeros(shape))
 
 
-def step_trip(trip: VoltageTrip, state: TripState, v_pu: NDArray[np.float64], step_s: float) -> TripState:
-    """Return the state after an interval at these voltages, [N, E].
+def step_trip(
+    trip: VoltageTrip, state: TripState, low_pu: NDArray[np.float64], high_pu: NDArray[np.float64], step_s: float
+) -> TripState:
+    """Return the state after an interval at these voltages of each device's lowest and highest phase, [N, E].
 
-    A device trips when its voltage has been beyond a setting for the clearing time without a break, and returns when
-    it has been within 0.917..1.05 pu for 300 s.
+    A device trips when a phase has been beyond a setting for the clearing time without a break, and returns when all
+    have been within 0.917..1.05 pu for 300 s.
     """
-    is_beyond = np.concatenate((v_pu > trip.v_pu[:2], v_pu < trip.v_pu[2:]))
+    is_beyond = np.concatenate((high_pu > trip.v_pu[:2], low_pu < trip.v_pu[2:]))
     outside_s = np.where(is_beyond, state.outside_s + step_s, 0.0)
     trips = (outside_s >= trip.clearing_s - 1e-9).any(axis=0)
-    is_good = (v_pu >= RETURN_LOW_PU) & (v_pu <= RETURN_HIGH_PU)
+    is_good = (low_pu >= RETURN_LOW_PU) & (high_pu <= RETURN_HIGH_PU)
     good_s = np.where(is_good & state.is_tripped & ~trips, state.good_s + step_s, 0.0)
     stays_out = state.is_tripped & (good_s < RETURN_S - 1e-9)
     return TripState(outside_s, trips | stays_out, good_s)

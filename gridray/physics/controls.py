@@ -47,6 +47,12 @@ def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray
     return _limited(sensing, missing, size, steps, (lowest, highest))
 
 
+def tap_steps(sensing: Sensing, taps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the steps of each regulator's own size from its neutral tap, [num_taps, E], at these taps, pu."""
+    steps: NDArray[np.float64] = np.round((taps - 1.0) / sensing.step_pu[:, None], 9)
+    return steps
+
+
 def steps_into_band(
     sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -74,7 +80,7 @@ def _limited(
     return changes
 
 
-def settle(
+def settle(  # noqa: PLR0913
     grid: CompiledFeeder,
     state: GridState,
     *,
@@ -82,21 +88,27 @@ def settle(
     max_iterations: int = 50,
     num_threads: int = 1,
     max_control_iterations: int = 100,
+    most_steps: NDArray[np.float64] | None = None,
 ) -> GridState:
     """Solve, let the controls with the shortest delay act, and repeat until none wants to move.
 
     Iterations of all solutions are summed. An environment whose controls do not come to rest is returned as
-    not converged, with the status "controls hunt".
+    not converged, with the status "controls hunt". With most_steps, whole numbers [num_taps, E], no regulator ends
+    further than so many steps from where it is.
     """
     settings: Any = {"tolerance": tolerance, "max_iterations": max_iterations, "num_threads": num_threads}
     state = solve_state(grid, state, **settings)
     rows = np.arange(state.v.shape[2])
     has_opened = np.zeros(state.capacitor_states.shape, dtype=np.bool_)
+    first_steps = tap_steps(grid.sensing, state.taps)
     for _ in range(max_control_iterations):
         part = take(state, rows)
         v = node_voltages(grid, part)
-        steps = np.round((part.taps - 1.0) / grid.sensing.step_pu[:, None], 9)
+        steps = tap_steps(grid.sensing, part.taps)
         taps = tap_changes(grid.sensing, control_voltages(grid, part), steps)
+        if most_steps is not None:
+            moved_steps, most = steps - first_steps[:, rows], most_steps[:, rows]
+            taps = np.clip(moved_steps + taps, -most, most) - moved_steps
         banks, bank_delay = capacitor_changes(grid, part.capacitor_states, has_opened[:, rows], v)
         # What has no solution shows the controls nothing to act on.
         is_moving = (taps.any(axis=0) | banks.any(axis=0)) & part.converged

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gridray.devices.protection import thermal_image
 from gridray.physics.flows import element_ratings, flows, loadings
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from gridray.feeders.feeder import Feeder
     from gridray.physics.compiled import CompiledFeeder
+    from gridray.physics.state import GridState
     from gridray.tasks.twin import TwinState
 
 RANGE_A_PU = (0.95, 1.05)
@@ -24,6 +26,8 @@ RANGE_B_PU = (0.917, 1.058)
 EN50160_PU = (0.9, 1.1)
 """EN 50160: 95 % of a week's 10-minute means lie within."""
 EN50160_MIN = 10
+TIME_CONSTANT_S = {"line": 600.0, "transformer": 10800.0}
+"""Of the thermal image: overhead conductors take 5 to 20 min (IEEE 738), the oil of distribution transformers 3 h."""
 UNBALANCE_PERCENT = 2.0
 """Negative over positive sequence, compatibility level of IEC 61000-2-2 and limit of EN 50160."""
 CONSTRAINT_COSTS = (
@@ -39,7 +43,8 @@ CONSTRAINT_COSTS = (
 voltage_violation_pu: sum over nodes of the depth outside ANSI range A; voltage_range_b_pu: the same of range B.
 voltage_en50160_share: share of nodes whose 10-minute mean is outside +-10 %; mean over a week, at most 5 % are allowed.
 Steps shorter than 10 minutes are averaged and counted when the 10 minutes end; longer ones count as one mean.
-thermal_overload_pu: sum over lines with a rating and transformers of what the fullest conductor carries above it.
+thermal_overload_pu: sum over lines with a rating and transformers of what the fullest conductor carries above it; with
+a thermal image, of what a steady current that makes it as hot as it is would be above it.
 unbalance_percent: sum over three-phase buses of what negative over positive sequence exceeds 2 %.
 refused_operations: switchings, tap steps and switch commands that budgets, dead times or protection do not allow.
 A node without supply violates no voltage: its customers are interrupted, which is another cost.
@@ -65,17 +70,31 @@ class Constraints:
     ratings_a: A, by element; flows: what `loadings` reads of them.
     """
 
-    def __init__(self, feeder: Feeder, grid: CompiledFeeder, step_minutes: int) -> None:
+    def __init__(
+        self, feeder: Feeder, grid: CompiledFeeder, step_minutes: int, *, has_thermal_image: bool = False
+    ) -> None:
         """Take ratings and three-phase buses of a feeder; `grid` is compiled from it."""
         self.ratings_a = element_ratings(feeder)
         self.flows = flows(feeder, grid, self.ratings_a)
         self._buses = three_phase_places(grid)
         self._num_nodes = grid.num_nodes
         self._steps_in_window = max(EN50160_MIN // step_minutes, 1)
+        self._step_s = 60.0 * step_minutes
+        kinds = [name.partition(".")[0] for name in self.ratings_a] if has_thermal_image else []
+        self._time_constant_s = np.array([TIME_CONSTANT_S[kind] for kind in kinds])[:, None]
 
     def new_window(self, num_envs: int) -> NDArray[np.float64]:
         """Return sums of voltages of the current 10 minutes, pu, [num_nodes, E]; no rows where a step is as long."""
         return np.zeros((self._num_nodes if self._steps_in_window > 1 else 0, num_envs))
+
+    def heat(self, grid: GridState) -> NDArray[np.float64]:
+        """Return how hot rated elements are after long enough at these currents, 1 at their rating, [num_elements, E].
+
+        Without a thermal image there are no rows.
+        """
+        if len(self._time_constant_s) == 0:
+            return np.zeros((0, grid.v.shape[2]))
+        return loadings(self.flows, grid) ** 2
 
     def costs(
         self, state: TwinState, refused: NDArray[np.float64], depths: VoltageDepths
@@ -88,7 +107,7 @@ class Constraints:
             "voltage_violation_pu": depths.range_a_pu,
             "voltage_range_b_pu": depths.range_b_pu,
             "voltage_en50160_share": self._en50160_share(state),
-            "thermal_overload_pu": np.maximum(self.loadings(state) - 1.0, 0.0).sum(axis=0),
+            "thermal_overload_pu": np.maximum(self._judged_loadings(state) - 1.0, 0.0).sum(axis=0),
             "unbalance_percent": np.maximum(unbalance_percent(self._buses, state.grid.v) - UNBALANCE_PERCENT, 0.0).sum(
                 axis=0
             ),
@@ -98,6 +117,15 @@ class Constraints:
     def loadings(self, state: TwinState) -> NDArray[np.float64]:
         """Return current over rating of the elements of `ratings_a`, [num_elements, E]."""
         return loadings(self.flows, state.grid)
+
+    def _judged_loadings(self, state: TwinState) -> NDArray[np.float64]:
+        """Return present loadings, or the steady ones of the heat; what has no power flow heats nothing."""
+        present = self.loadings(state)
+        if len(self._time_constant_s) == 0:
+            return present
+        after = thermal_image(state.heat, present, self._time_constant_s, self._step_s)
+        state.heat = np.where(state.grid.converged, after, state.heat)
+        return np.sqrt(state.heat)
 
     def _en50160_share(self, state: TwinState) -> NDArray[np.float64]:
         if self._steps_in_window == 1:

@@ -89,13 +89,24 @@ class Curtailment(TwinTask):
         first_wind = first + len(pv) + len(batteries)
         largest = np.argsort(-loads.kw, kind="stable")[: config.num_flexible].tolist()
         fleets = (
-            Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy),
-            Inverters("wind", wind, grid, first_wind, blowing, step_h, autonomy=config.pv_autonomy),
+            Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip),
+            Inverters(
+                "wind", wind, grid, first_wind, blowing, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip
+            ),
             Batteries(batteries, first + len(pv), step_h),
             FlexibleLoads(feeder, loads, largest, config.flexible_share, config.rebound, step_h),
             HeatPumps(heat_pumps, first_wind + len(wind), outdoor_c(config), step_h),
         )
-        twin = Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes, has_local_controls=True)
+        twin = Twin(
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
+        )
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -108,6 +108,8 @@ class EvCharging(TwinTask):
             step_minutes=config.step_minutes,
             signals=(prices, load_signal(config, loads, config.look_ahead_h)),
             has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
             first_hour=config.first_hour,
         )
         super().__init__(config, twin)

@@ -120,7 +120,16 @@ class Reconfiguration(TwinTask):
             feeder, loads, self.switches, config.customer_kw, config.step_minutes, config.switching_minutes
         )
         fleets = (self.outages, self.switches, self.supply)
-        twin = Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes, has_local_controls=True)
+        twin = Twin(
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
+        )
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -74,7 +74,9 @@ class Storage(TwinTask):
         grid = compile_feeder(feeder)
         loads, pv_pu = customers(config, grid, len(pv))
         step_h, first = config.step_minutes / 60.0, len(grid.load_names)
-        sun = Inverters("pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, is_commanded=False)
+        sun = Inverters(
+            "pv", pv, grid, first, pv_pu, step_h, autonomy=config.pv_autonomy, trip=config.pv_trip, is_commanded=False
+        )
         self.batteries = Batteries(batteries, first + len(pv), step_h)
         prices = price_signal(config, config.look_ahead_h)
         self.mean_eur_per_kwh = float(prices.series.mean()) / 1e3
@@ -84,7 +86,15 @@ class Storage(TwinTask):
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
         fleets = (self.batteries, sun)
         twin = Twin(
-            feeder, grid, loads, fleets, step_minutes=config.step_minutes, signals=signals, has_local_controls=True
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            signals=signals,
+            has_local_controls=True,
+            regulator_delay_scale=config.regulator_delay_scale,
+            has_thermal_image=config.has_thermal_image,
         )
         super().__init__(config, twin)
 

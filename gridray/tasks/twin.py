@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridray.devices.random_streams import EnvStreams
+from gridray.devices.regulator import TapTimer, fresh_timer
 from gridray.devices.rows import put_rows
 from gridray.physics.columns import copy_columns
 from gridray.physics.controls import settle
 from gridray.physics.measure import power_balance, source_power, voltage_magnitudes
 from gridray.physics.solver import solve_state
-from gridray.physics.state import GridState, copy, nominal_state
+from gridray.physics.state import GridState, copy, nominal_state, take
 from gridray.tasks.base import ObservationChannel
 from gridray.tasks.constraints import Constraints, voltage_depths
 from gridray.tasks.day_starts import DayStarts
+from gridray.tasks.tap_delays import settle_in_time, tap_timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +75,9 @@ class TwinState:
     day, t: int64 [E], day of the series and step of the day; grid: GridState; vmag_pu: float64 [num_nodes, E], its
     voltage magnitudes, pu, in the order of node_names; fleets: own state by kind; streams: each environment's random
     numbers; interval_v: float64 [num_nodes, E], voltage magnitudes of the last interval, pu; window_v: float64
-    [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter.
+    [num_nodes or 0, E], their sum in the current 10 minutes, if a step is shorter; tap_timer: how long the feeder's own
+    regulators have been outside their bands, [num_taps, E], or [0, E] if they move without delay; heat: float64
+    [num_elements, E], of rated lines and transformers, 1 at the rating, or [0, E] without a thermal image.
     """
 
     day: NDArray[np.int64]
@@ -84,6 +88,8 @@ class TwinState:
     streams: EnvStreams
     interval_v: NDArray[np.float64]
     window_v: NDArray[np.float64]
+    tap_timer: TapTimer
+    heat: NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -109,8 +115,10 @@ class Twin:
     """Feeder, loads, fleets and signals on one clock.
 
     Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
-    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. Episodes
-    begin first_hour hours after midnight.
+    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. With a
+    `regulator_delay_scale` above 0 its regulators move only once their delays, times this, have run: an interval is
+    then what its end brings. `has_thermal_image` judges overloads by the heat of lines and transformers.
+    Episodes begin first_hour hours after midnight.
     """
 
     def __init__(  # noqa: PLR0913
@@ -123,6 +131,8 @@ class Twin:
         step_minutes: int,
         signals: Sequence[Signal] = (),
         has_local_controls: bool = False,
+        regulator_delay_scale: float = 0.0,
+        has_thermal_image: bool = False,
         first_hour: int = 0,
     ) -> None:
         """Put the parts together."""
@@ -131,8 +141,10 @@ class Twin:
         self.signals = tuple(signals)
         self.step_h, self.num_steps, self.first_step, _ = calendar(step_minutes, 0, first_hour)
         self.nominal_kw = float(loads.kw.sum())
-        self.constraints = Constraints(feeder, grid, step_minutes)
+        self.constraints = Constraints(feeder, grid, step_minutes, has_thermal_image=has_thermal_image)
         self._has_local_controls = has_local_controls
+        has_delays = has_local_controls and regulator_delay_scale > 0.0
+        self._tap_timing = tap_timing(feeder, grid, regulator_delay_scale) if has_delays else None
         self._starts = DayStarts(grid, SOLVER_TOLERANCE)
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
         self.observation_channels = self._observation_channels()
@@ -142,6 +154,7 @@ class Twin:
         state = self._unsolved(num_envs)
         state.vmag_pu, state.interval_v = (np.ones((self.grid.num_nodes, num_envs)) for _ in range(2))
         state.window_v = self.constraints.new_window(num_envs)
+        state.heat = self.constraints.heat(state.grid)
         return state
 
     def reset(
@@ -157,8 +170,11 @@ class Twin:
         state.vmag_pu = voltage_magnitudes(self.grid, state.grid)
         copy_columns(state.vmag_pu, rows, state.interval_v, rows)
         state.window_v[:, rows] = 0.0
+        if len(state.heat):
+            state.heat[:, rows] = self.constraints.heat(take(state.grid, rows))
         for kind, own in part.fleets.items():
             put_rows(state.fleets[kind], rows, own)
+        put_rows(state.tap_timer, rows, part.tap_timer)
         state.streams.restart(rows, seeds)
         state.streams.blocks[rows] = part.streams.blocks
 
@@ -172,7 +188,7 @@ class Twin:
             for name, value in reported.items():
                 quantities[name] = quantities[name] + value if name in quantities else value
             first = last
-        self._solve(state)
+        self._solve(state, 3600.0 * self.step_h)
         state.interval_v = state.vmag_pu
         refused = quantities.get("refused_operations", np.zeros(len(state.t)))
         depths = voltage_depths(state.interval_v)
@@ -209,6 +225,8 @@ class Twin:
             streams=EnvStreams.from_seeds(np.zeros(num_envs, dtype=np.uint64)),
             interval_v=none,
             window_v=none,
+            tap_timer=fresh_timer(0 if self._tap_timing is None else len(self.grid.tap_names), num_envs),
+            heat=none,
         )
 
     def _begin(self, state: TwinState) -> None:
@@ -225,9 +243,14 @@ class Twin:
         step: NDArray[np.int64] = (state.day * self.num_steps + self.first_step + state.t) % len(self.loads.series_pu)
         return step
 
-    def _solve(self, state: TwinState) -> None:
-        solve = settle if self._has_local_controls else solve_state
-        state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
+    def _solve(self, state: TwinState, passed_s: float = 0.0) -> None:
+        if self._tap_timing is not None:
+            state.grid, state.tap_timer = settle_in_time(
+                self.grid, state.grid, self._tap_timing, state.tap_timer, passed_s, tolerance=SOLVER_TOLERANCE
+            )
+        else:
+            solve = settle if self._has_local_controls else solve_state
+            state.grid = solve(self.grid, state.grid, tolerance=SOLVER_TOLERANCE)
         state.vmag_pu = voltage_magnitudes(self.grid, state.grid)
 
     def _observation_channels(self) -> tuple[ObservationChannel, ...]:

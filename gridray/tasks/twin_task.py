@@ -11,6 +11,7 @@ import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.profiles.generate import ProfileConfig, Profiles, generate_profiles
+from gridray.tasks.fleets.inverters import Trip
 from gridray.tasks.imperfection import Imperfection, ImperfectionConfig, ImperfectState
 from gridray.tasks.local_views import LocalViews, fill_views
 from gridray.tasks.observations import ObservationConfig, Points
@@ -34,6 +35,8 @@ class TwinConfig:
     feeder: name or path; seed: of the customers' series; series: files in their place; load_scale multiplies the
     feeder's published loads. Days of the year with day % held_out_every == held_out_every - 1 are held out from
     training. observation: what is seen; imperfection: how far what is seen and said differs from what is.
+    regulator_delay_scale multiplies the time delays of regulators that the task does not command; with 0 they come to
+    rest at once. has_thermal_image judges overloads by how hot lines and transformers are, not by the present current.
     """
 
     feeder: str = "ieee13"
@@ -47,6 +50,8 @@ class TwinConfig:
     series: SeriesConfig = field(default_factory=SeriesConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     imperfection: ImperfectionConfig = field(default_factory=ImperfectionConfig)
+    regulator_delay_scale: float = 0.0
+    has_thermal_image: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -54,6 +59,11 @@ class TwinConfig:
             raise ConfigError(f"load_scale is {self.load_scale}: give a finite number above 0.")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}: give a whole number from 0.")
+        if not 0.0 <= self.regulator_delay_scale < np.inf:
+            raise ConfigError(
+                f"regulator_delay_scale is {self.regulator_delay_scale}: give a finite number from 0 (no delays); "
+                "1 is the feeder's own."
+            )
         if self.step_minutes not in {1, 5, 10, 15, 30, 60}:
             raise ConfigError(f"step_minutes is {self.step_minutes}: give 1, 5, 10, 15, 30 or 60.")
         if self.held_out_every < 2 or self.num_days < self.held_out_every:
@@ -85,7 +95,8 @@ class InverterConfig(TwinConfig):
     """A feeder with PV and batteries.
 
     Shares are rated power over the sum of the loads, divided among num_pv PV and num_batteries batteries, which hold
-    battery_hours of their rated power. Where they are: `gridray.tasks.siting.site_inverters`.
+    battery_hours of their rated power. Where they are: `gridray.tasks.siting.site_inverters`. pv_trip: category of IEEE
+    1547-2018 by whose default voltage trips PV (and wind) leave the grid.
     """
 
     pv_share: float = 0.5
@@ -93,6 +104,7 @@ class InverterConfig(TwinConfig):
     battery_share: float = 0.1
     num_batteries: int = 1
     battery_hours: float = 4.0
+    pv_trip: Trip = "none"
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""

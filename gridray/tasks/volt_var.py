@@ -51,6 +51,11 @@ class VoltVarConfig(InverterConfig):
         super().__post_init__()
         if not self.reward_floor < 0.0:
             raise ConfigError(f"reward_floor is {self.reward_floor}: give a number below 0.")
+        if self.regulator_delay_scale > 0.0:
+            raise ConfigError(
+                f"regulator_delay_scale is {self.regulator_delay_scale}, but volt_var commands the regulators: leave "
+                "it out, or limit them by tap_budget."
+            )
         if not self.voltage_weight >= 0.0:
             raise ConfigError(f"voltage_weight is {self.voltage_weight}: give a number from 0.")
 
@@ -79,10 +84,18 @@ class VoltVar(TwinTask):
         fleets = (
             Regulators(feeder, grid, step_h, config.tap_budget),
             Capacitors(feeder, step_h, config.capacitor_budget),
-            Inverters("pv", pv, grid, first, pv_pu, step_h),
+            Inverters("pv", pv, grid, first, pv_pu, step_h, trip=config.pv_trip),
             Batteries(batteries, first + len(pv), step_h),
         )
-        super().__init__(config, Twin(feeder, grid, loads, fleets, step_minutes=config.step_minutes))
+        twin = Twin(
+            feeder,
+            grid,
+            loads,
+            fleets,
+            step_minutes=config.step_minutes,
+            has_thermal_image=config.has_thermal_image,
+        )
+        super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:
         """Weigh voltage, losses, wear, curtailment and cycling."""

@@ -48,9 +48,17 @@ PLANNERS: dict[str, Planner] = {
 
 
 def has_bound(task: Task) -> bool:
-    """Tell whether the days of a task can be planned: it has a planner, and not too many switches to try."""
+    """Tell whether the days of a task can be planned.
+
+    It has a planner, not too many switches to try, and none of the memories that no programme follows: delays of
+    regulators, voltage trips, thermal images.
+    """
+    config = task.config
     num_switches = sum(channel.name.startswith("switch.") for channel in task.action_channels)
-    return task.name in PLANNERS and num_switches <= MAX_SWITCHES
+    if task.name not in PLANNERS or num_switches > MAX_SWITCHES:
+        return False
+    has_trips = getattr(config, "pv_trip", "none") != "none"
+    return not (has_trips or config.regulator_delay_scale > 0.0 or config.has_thermal_image)
 
 
 class PerfectPlan:
@@ -62,12 +70,14 @@ class PerfectPlan:
         """Plan days as they come.
 
         Raises:
-            ConfigError: nobody has written this task's programme, or it has too many switches to try all their states.
+            ConfigError: nobody has written this task's programme, or it has too many switches to try all their states,
+                or delays of regulators, voltage trips or thermal images.
         """
         if not has_bound(task):
             raise ConfigError(
                 f"Task '{task.name}' on feeder '{task.feeder.name}' has no optimisation bound: give one of "
-                f"{', '.join(PLANNERS)}, with at most {MAX_SWITCHES} switches."
+                f"{', '.join(PLANNERS)}, with at most {MAX_SWITCHES} switches, without regulator_delay_scale, "
+                "pv_trip and has_thermal_image."
             )
         self._task = task
         self._planner = PLANNERS[task.name]
