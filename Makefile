@@ -1,5 +1,6 @@
 # make demo  set up and run the whole way: record, train, federate, evaluate, report
-# make benchmark-federation  measure rounds, attacks and speed-up with agents; writes benchmarks/federation_*.json
+# make benchmark-federation  measure rounds, attacks, speed-up with agents; fill the tables of FEDORA and of six feeders,
+#            which go on from benchmarks/federation_*.json: remove a file to begin anew
 # make test  set up, then the lint gate and all tests
 
 PYTHON ?= python3
@@ -26,6 +27,8 @@ benchmark-federation: setup
 	$(BIN)/python benchmarks/federation.py overhead benchmarks/federation_overhead.json
 	$(BIN)/python benchmarks/federation.py attacks benchmarks/federation_attacks.json
 	$(BIN)/python benchmarks/federation.py tabular benchmarks/federation_tabular.json
+	$(BIN)/python benchmarks/federation.py fedora benchmarks/federation_fedora.json
+	$(BIN)/python benchmarks/federation.py headline benchmarks/federation_headline.json
 
 setup: $(READY)
 
