@@ -98,7 +98,8 @@ VARIANTS = {
 def pendulum_rows(*, is_good: bool, seed: int) -> Columns:
     """Return one client's transitions."""
     num = NUM_ROWS // pendulum.EPISODE_STEPS
-    return pendulum.episodes(np.full(num, 1.0), np.full(num, not is_good), noise_std=0.3, seed=seed)
+    rng = np.random.default_rng(seed)
+    return pendulum.episodes(np.full(num, 1.0), np.full(num, not is_good), rng, noise_std=0.3, seed=seed)
 
 
 def volt_var_rows(*, is_good: bool, seed: int) -> Columns:

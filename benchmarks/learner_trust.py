@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
+import pendulum
 from learner_peers import D3rlpy, D3rlpyOnOurBatches, Ours
 
 from gridray.algorithms.base import BATCH_COLUMNS
@@ -46,52 +46,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "td3_bc": {"discount": 0.95},
     "cql": {"discount": 0.95, "actor_learning_rate": 1e-3},
 }
-EPISODE_STEPS, NUM_EPISODES, NUM_TESTS = 200, 100, 10
+NUM_EPISODES = 100
 TASK: dict[str, Any] = {"feeder": "ieee13", "step_minutes": 60}
 TEST_DAYS = 8
 
 
-def swing_up(observations: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return torques in [-1, 1]: pump energy, then hold the pendulum upright; observations [n, 3] of Pendulum-v1."""
-    cosine, sine, speed = observations.astype(np.float64).T
-    angle = np.arctan2(sine, cosine)
-    missing = 15.0 - (0.5 * speed**2 + 15.0 * cosine)
-    near = (cosine > 0.9) & (np.abs(speed) < 4.0)
-    torque = np.where(near, -(10.0 * angle + 2.5 * speed), 2.0 * np.sign(missing) * np.where(speed >= 0.0, 1.0, -1.0))
-    return np.clip(torque / 2.0, -1.0, 1.0)
-
-
-def pendulum(quality: str) -> Columns:
+def pendulum_rows(quality: str) -> Columns:
     """Record episodes of Pendulum-v1, one after the other."""
     rng = np.random.default_rng(0)
-    envs = gymnasium.make_vec("Pendulum-v1", num_envs=NUM_EPISODES, vectorization_mode="sync")
     gain = np.full(NUM_EPISODES, 0.8) if quality == "medium" else rng.uniform(0.0, 1.0, NUM_EPISODES)
     is_random = np.zeros(NUM_EPISODES, dtype=bool) if quality == "medium" else rng.random(NUM_EPISODES) < 0.3
-    observations, _ = envs.reset(seed=0)
-    steps = []
-    for t in range(EPISODE_STEPS):
-        torque = gain * swing_up(observations) + rng.normal(0.0, 0.3, NUM_EPISODES)
-        torque = np.clip(np.where(is_random, rng.uniform(-1.0, 1.0, NUM_EPISODES), torque), -1.0, 1.0)
-        following, rewards, *_ = envs.step(2.0 * torque[:, None].astype(np.float32))
-        row = {"obs": observations, "actions": torque[:, None], "rewards": rewards, "new_obs": following}
-        steps.append(row | {"terminateds": np.zeros(NUM_EPISODES), "truncateds": np.full(NUM_EPISODES, t == 199)})
-        observations = following
-    envs.close()
-    stacked = {name: np.stack([step[name] for step in steps], axis=1) for name in BATCH_COLUMNS}
-    return {name: values.reshape(-1, *values.shape[2:]).astype(np.float32) for name, values in stacked.items()}
-
-
-def pendulum_return(act: Act) -> float:
-    """Return the mean return from starts that are always the same."""
-    envs = gymnasium.make_vec("Pendulum-v1", num_envs=NUM_TESTS, vectorization_mode="sync")
-    observations, _ = envs.reset(seed=10_000)
-    total = np.zeros(NUM_TESTS)
-    for _ in range(EPISODE_STEPS):
-        torque = np.clip(act(observations.astype(np.float32)), -1.0, 1.0)
-        observations, rewards, *_ = envs.step(2.0 * torque)
-        total += rewards
-    envs.close()
-    return float(total.mean())
+    return pendulum.episodes(gain, is_random, rng, noise_std=0.3, seed=0)
 
 
 def volt_var() -> Columns:
@@ -122,8 +87,8 @@ def volt_var_return(act: Act) -> float:
 
 
 SETS: dict[str, tuple[Callable[[], Columns], Callable[[Act], float]]] = {
-    "pendulum medium": (lambda: pendulum("medium"), pendulum_return),
-    "pendulum mixed": (lambda: pendulum("mixed"), pendulum_return),
+    "pendulum medium": (lambda: pendulum_rows("medium"), pendulum.mean_return),
+    "pendulum mixed": (lambda: pendulum_rows("mixed"), pendulum.mean_return),
     "volt_var ieee13": (volt_var, volt_var_return),
 }
 LIBRARIES: dict[str, type[Ours | D3rlpy]] = {"gridray": Ours, "d3rlpy": D3rlpy}

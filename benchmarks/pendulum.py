@@ -29,19 +29,21 @@ def swing_up(observations: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.clip(torque / 2.0, -1.0, 1.0)
 
 
-def episodes(gain: NDArray[np.float64], is_random: NDArray[np.bool_], *, noise_std: float, seed: int) -> Columns:
+def episodes(
+    gain: NDArray[np.float64], is_random: NDArray[np.bool_], rng: np.random.Generator, *, noise_std: float, seed: int
+) -> Columns:
     """Record one episode for each gain on the controller's torque; where is_random, torques are random instead.
 
     Args:
         gain: [num_episodes].
         is_random: [num_episodes].
+        rng: of the noise and of random torques.
         noise_std: of the torque, of its limit.
-        seed: decides starts and noise.
+        seed: decides starts.
 
     Returns:
         columns of transitions, one episode after the other.
     """
-    rng = np.random.default_rng(seed)
     num = len(gain)
     envs = gymnasium.make_vec("Pendulum-v1", num_envs=num, vectorization_mode="sync")
     observations, _ = envs.reset(seed=seed)

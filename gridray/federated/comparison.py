@@ -18,7 +18,8 @@ from gridray.federated.federate import FederationResult, federate
 from gridray.federated.local.baselines import ALONE, CLONED, GAIN, TODAY
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.membership import client_spec, initial_learner
-from gridray.federated.sites import InProcess, Placing, RayActors
+from gridray.federated.rounds import start_clients
+from gridray.federated.sites import InProcess, RayActors
 from gridray.federated.updates import Broadcast, check_report
 from gridray.tasks.registry import make_task
 
@@ -169,12 +170,10 @@ def _reports(
     sites = RayActors(config.timeout_s * config.rounds) if use_ray else InProcess()
     broadcast = Broadcast(round=len(result.history), weights=result.weights)
     try:
-        tickets = {}
-        for client in config.clients:
-            arguments = {"spec": client_spec(config, client, out / "clients" / client.name)}
-            resources = {"CPU": client.num_cpus} | ({client.resource: 1.0} if client.resource else {})
-            member = sites.start(client.name, UtilityClient, arguments, Placing(resources, 0))
-            tickets[client.name] = sites.call(member, "compare", broadcast, dict(rivals), num_days)
+        clients = start_clients(sites, config, out)
+        tickets = {
+            name: sites.call(client, "compare", broadcast, dict(rivals), num_days) for name, client in clients.items()
+        }
         reports = {name: sites.value(ticket) for name, ticket in tickets.items()}
     finally:
         sites.stop()

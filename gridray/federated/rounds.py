@@ -74,13 +74,7 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         FederationError: clients disagree on channels, or out holds another run.
     """
     arguments: dict[str, Any]
-    clients = {}
-    for client in config.clients:
-        arguments = {"spec": client_spec(config, client, out / "clients" / client.name)}
-        resources = {"CPU": client.num_cpus} | ({client.resource: 1.0} if client.resource else {})
-        # Every call of a client gives the same result twice, also by a client that was started again in between.
-        placing = Placing(resources, num_restarts=_RESTARTS, repeats_calls=True)
-        clients[client.name] = sites.start(client.name, UtilityClient, arguments, placing)
+    clients = start_clients(sites, config, out)
     descriptions = _ask_all(sites, clients, "describe")
     check_agreement(descriptions, config.learner.get("policy", "flat"))
     learner = initial_learner(config, descriptions, _moments(sites, config, clients, descriptions))
@@ -100,6 +94,18 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         descriptions=descriptions,
         learner=learner,
     )
+
+
+def start_clients(sites: Sites, config: FederateConfig, out: Path) -> dict[str, Any]:
+    """Start the clients, or take them up where a run in out left them; return them by name."""
+    clients = {}
+    for client in config.clients:
+        arguments = {"spec": client_spec(config, client, out / "clients" / client.name)}
+        resources = {"CPU": client.num_cpus} | ({client.resource: 1.0} if client.resource else {})
+        # Every call of a client gives the same result twice, also by a client that was started again in between.
+        placing = Placing(resources, num_restarts=_RESTARTS, repeats_calls=True)
+        clients[client.name] = sites.start(client.name, UtilityClient, arguments, placing)
+    return clients
 
 
 def run_round(federation: Federation) -> RoundRecord:
