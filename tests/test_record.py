@@ -150,6 +150,38 @@ def test_log_probability_is_that_of_the_cut_normal() -> None:
     assert np.exp(log_q - log_p).mean() == pytest.approx(1.0, abs=0.02)
 
 
+def test_columns_without_noise_are_certain() -> None:
+    rng = np.random.default_rng(1)
+    mean, noise = rng.uniform(-1.0, 1.0, (50, 3)), rng.standard_normal((50, 3))
+    actions, log_p = censored_normal(mean, noise, np.array([0.3, 0.0, 0.1]))
+    np.testing.assert_array_equal(actions[:, 1], mean[:, 1].astype(np.float32))
+    parts = [censored_normal(mean[:, [i]], noise[:, [i]], std) for i, std in ((0, 0.3), (2, 0.1))]
+    np.testing.assert_array_equal(actions[:, [0, 2]], np.hstack([part[0] for part in parts]))
+    np.testing.assert_allclose(log_p, parts[0][1] + parts[1][1])
+
+
+def test_noise_by_kind_of_device_leaves_the_others_alone(tmp_path: Path) -> None:
+    # On the first step of a day the controls see the same whatever noise there is.
+    plain, noisy = (
+        sorted_rows(record(replace(CONFIG, noise_std=noise, random_share=0.0), tmp_path / str(i), use_ray=False))
+        for i, noise in enumerate((0.0, {"pv": 0.2, "wind": 0.5}))
+    )
+    names = [channel.name for channel in make_task(CONFIG.task, CONFIG.task_config).action_channels]
+    is_pv = np.array([name.startswith("pv.") for name in names])
+    first = plain["t"] == 0
+    moved = (noisy["actions"] - plain["actions"])[first]
+    assert is_pv.any()
+    assert not is_pv.all()
+    assert (moved[:, ~is_pv] == 0.0).all()
+    assert (moved[:, is_pv] != 0.0).any(axis=0).all()
+
+
+def test_noise_on_no_kind_of_device_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="noise_std names 'pvs', which is no kind of device: 'volt_var' has"):
+        record(replace(CONFIG, noise_std={"pvs": 0.2}), tmp_path / "north", use_ray=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_behaviour_of_levels_explores_with_epsilon() -> None:
     task = LevelTask()
     behaviour = Behaviour(task, {"first": 1.0}, lambda _name, _task: FirstLevel(), noise_std=0.0, epsilon=0.4)
@@ -331,6 +363,7 @@ def test_example_is_valid() -> None:
     [
         ({"num_episodes": 0}, "num_episodes is 0"),
         ({"noise_std": -1.0}, "noise_std is -1.0"),
+        ({"noise_std": {"pv": 3.0}}, "noise_std is {'pv': 3.0}"),
         ({"random_share": 1.5}, "random_share is 1.5"),
         ({"seed": -1}, "seed is -1"),
         ({"epsilon": 2.0}, "epsilon is 2.0"),

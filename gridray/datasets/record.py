@@ -48,7 +48,8 @@ class RecordConfig:
     each of several, such as {medium: 0.5, expert: 0.5}.
     tiers: which policy a name in `policy` stands for, such as {medium: runs/half, expert: runs/full}.
     random_share: share of episodes that act at random besides, for coverage.
-    noise_std: standard deviation of the Gaussian noise added to actions, which are then cut to [-1, 1].
+    noise_std: standard deviation of the Gaussian noise added to actions, which are then cut to [-1, 1]; one for all, or
+    by kind of device, such as {regulator: 0.05, pv: 0.3}, where kinds that are not named act as the policy says.
     epsilon: probability that an action that is a level is drawn at random.
     num_envs: days that an actor steps together.
     rows_per_shard: most rows of a Parquet file, at least one episode.
@@ -59,7 +60,7 @@ class RecordConfig:
     task_config: dict[str, Any] = field(default_factory=dict)
     policy: str | dict[str, float] = "utility_controls"
     tiers: dict[str, str] = field(default_factory=dict)
-    noise_std: float = 0.0
+    noise_std: float | dict[str, float] = 0.0
     epsilon: float = 0.0
     random_share: float = 0.0
     num_episodes: int = 64
@@ -74,8 +75,9 @@ class RecordConfig:
         for name in ("num_episodes", "num_envs", "num_actors", "rows_per_shard"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give at least 1.")
-        if not 0.0 <= self.noise_std <= 2.0:
-            raise ConfigError(f"noise_std is {self.noise_std}: give a number from 0 to 2.")
+        stated = self.noise_std if isinstance(self.noise_std, dict) else {"": self.noise_std}
+        if not all(0.0 <= std <= 2.0 for std in stated.values()):
+            raise ConfigError(f"noise_std is {self.noise_std}: give a number from 0 to 2, or one for each kind.")
         for name in ("random_share", "epsilon"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
