@@ -32,12 +32,16 @@ class AwrConfig(ValueSettings):
 
     temperature: how sharply the actor prefers actions of high advantage, in units of the advantages' root mean square;
         0 is behaviour cloning.
+    choice_temperature: the same for actions that are choices (of a mixed head); none: that of all others. 0 clones
+        them: where taps were recorded without noise there is nothing better in the data, and the error of the value
+        function would only tell against whatever costs at once and spares later.
     max_advantage_weight: upper limit of an action's weight.
     scale_rate: share by which the advantages' mean square moves to that of a batch.
     action_head: "mixed" makes whole steps, switches and levels choices; "continuous" treats them as real numbers.
     """
 
     temperature: float = 1.0
+    choice_temperature: float | None = None
     max_advantage_weight: float = 20.0
     scale_rate: float = 0.01
     action_head: ActionHead = "continuous"
@@ -47,6 +51,8 @@ class AwrConfig(ValueSettings):
         super().__post_init__()
         self.check_positive("max_advantage_weight")
         self.check_not_negative("temperature")
+        if self.choice_temperature is not None:
+            self.check_not_negative("choice_temperature")
         self.check_share("scale_rate")
 
 
@@ -81,9 +87,15 @@ class AwrNetworks(Networks):
         value_loss = advantage.square().mean()
         self._batch_square = value_loss.detach()
         scaled = advantage.detach() / self.advantage_square.sqrt()
-        weight = torch.exp(config.temperature * scaled).clamp_(max=config.max_advantage_weight)
-        log_likelihood = self.actor.log_likelihood(observations, batch["actions"])
-        return {"value_loss": value_loss, "actor_loss": -(weight * log_likelihood).mean()}
+        real, chosen = self.actor.log_likelihoods(observations, batch["actions"])
+        likelihood = self._weight(scaled, config.temperature) * real
+        choice_temperature = config.temperature if config.choice_temperature is None else config.choice_temperature
+        likelihood = likelihood + self._weight(scaled, choice_temperature) * chosen
+        return {"value_loss": value_loss, "actor_loss": -likelihood.mean()}
+
+    def _weight(self, scaled: Tensor, temperature: float) -> Tensor:
+        """Return how much each action [n] counts in the actor's loss."""
+        return torch.exp(temperature * scaled).clamp_(max=self._config.max_advantage_weight)
 
     def follow(self, num_updates: int) -> None:
         """Move the target value function, and the scale of the advantages."""
