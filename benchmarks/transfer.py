@@ -84,16 +84,17 @@ def recorded(folder: Path, feeder: str, num_episodes: int) -> Path:
     return path
 
 
-def train(folder: Path, datasets: dict[str, Path], part: str, num_rounds: int) -> Bundle:
+def train(folder: Path, feeders: Sequence[str], part: str, size: dict[str, int]) -> Bundle:
     """Federate the policy of a part, "<shape>-<seed>", where there is none yet."""
     shape, _, seed = part.partition("-")
     bundle, spent = folder / part / "policy", folder / part / "cpu_s"
     if not bundle.exists():
+        datasets = {feeder: recorded(folder, feeder, size["num_episodes"]) for feeder in feeders}
         start = time.process_time()
         clients = [{"name": feeder, "dataset": str(path)} for feeder, path in datasets.items()]
         drawn = {"clients_per_round": min(int(FEDERATION["clients_per_round"]), len(clients))}
         settings = FEDERATION | drawn | {"learner": {**LEARNER, "policy": shape}, "clients": clients}
-        settings |= {"rounds": num_rounds, "seed": int(seed)}
+        settings |= {"rounds": size["rounds"], "seed": int(seed)}
         federate(parse_config(FederateConfig, settings, where="benchmark"), folder / part, use_ray=False)
         spent.write_text(f"{time.process_time() - start:.1f}\n", encoding="utf-8")
         sys.stderr.write(f"trained {part} in {spent.read_text(encoding='utf-8').strip()} CPU s\n")
@@ -164,9 +165,8 @@ def run(folder: Path, *, is_quick: bool, is_validation: bool) -> dict[str, Any]:
     """Record, train and act."""
     trained_on, unseen = (("ieee13", "synthetic-60-100"), UNSEEN[1:3]) if is_quick else (TRAINED_ON, UNSEEN)
     size = QUICK if is_quick else FULL
-    datasets = {feeder: recorded(folder, feeder, size["num_episodes"]) for feeder in trained_on}
     parts = {shape: [f"{shape}-{seed}" for seed in range(size["seeds"])] for shape in SHAPES}
-    bundles = {shape: [train(folder, datasets, part, size["rounds"]) for part in made] for shape, made in parts.items()}
+    bundles = {shape: [train(folder, trained_on, part, size) for part in made] for shape, made in parts.items()}
     spent = {
         part: float((folder / part / "cpu_s").read_text(encoding="utf-8")) for made in parts.values() for part in made
     }
@@ -200,10 +200,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.only is not None:
         size = QUICK if options.quick else FULL
-        feeders = [options.only] if options.only in TRAINED_ON else TRAINED_ON
-        datasets = {feeder: recorded(options.folder, feeder, size["num_episodes"]) for feeder in feeders}
-        if options.only not in TRAINED_ON:
-            train(options.folder, datasets, options.only, size["rounds"])
+        if options.only in TRAINED_ON:
+            recorded(options.folder, options.only, size["num_episodes"])
+        else:
+            train(options.folder, TRAINED_ON, options.only, size)
         return
     with tempfile.TemporaryDirectory(prefix="gr-") as aside:
         results = run(options.folder or Path(aside), is_quick=options.quick, is_validation=options.validate)
