@@ -176,6 +176,21 @@ def test_noise_by_kind_of_device_leaves_the_others_alone(tmp_path: Path) -> None
     assert (moved[:, is_pv] != 0.0).any(axis=0).all()
 
 
+def test_noise_stays_for_as_many_steps_as_it_is_told(tmp_path: Path) -> None:
+    task = make_task(CONFIG.task, CONFIG.task_config)
+    behaviour = Behaviour(task, {"droop": 1.0}, make_policy, noise_std=0.2, epsilon=0.0, noise_steps=4)
+    deviates = np.empty((10, len(task.action_channels)))
+    behaviour.draw(0, np.random.default_rng(3), deviates)
+    drawn = np.random.default_rng(3).standard_normal(deviates.shape)
+    np.testing.assert_array_equal(deviates, drawn[[0, 0, 0, 0, 4, 4, 4, 4, 8, 8]])
+    # It is part of what decides the rows, and by default each step has its own.
+    rows = [
+        sorted_rows(record(replace(CONFIG, noise_steps=steps), tmp_path / str(steps), use_ray=False))["actions"]
+        for steps in (1, 4)
+    ]
+    assert (rows[0] != rows[1]).any()
+
+
 def test_noise_on_no_kind_of_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="noise_std names 'pvs', which is no kind of device: 'volt_var' has"):
         record(replace(CONFIG, noise_std={"pvs": 0.2}), tmp_path / "north", use_ray=False)
@@ -364,6 +379,7 @@ def test_example_is_valid() -> None:
         ({"num_episodes": 0}, "num_episodes is 0"),
         ({"noise_std": -1.0}, "noise_std is -1.0"),
         ({"noise_std": {"pv": 3.0}}, "noise_std is {'pv': 3.0}"),
+        ({"noise_steps": 0}, "noise_steps is 0"),
         ({"random_share": 1.5}, "random_share is 1.5"),
         ({"seed": -1}, "seed is -1"),
         ({"epsilon": 2.0}, "epsilon is 2.0"),

@@ -50,7 +50,14 @@ class Behaviour:
     """
 
     def __init__(
-        self, task: Task, shares: Mapping[str, float], maker: PolicyMaker, *, noise_std: NoiseStd, epsilon: float
+        self,
+        task: Task,
+        shares: Mapping[str, float],
+        maker: PolicyMaker,
+        *,
+        noise_std: NoiseStd,
+        epsilon: float,
+        noise_steps: int = 1,
     ) -> None:
         """Make the policies.
 
@@ -60,6 +67,7 @@ class Behaviour:
             maker: makes a policy.
             noise_std: of actions in [-1, 1], one for all or by kind of device; kinds that are not named have none.
             epsilon: probability that a level is drawn at random.
+            noise_steps: steps through which a deviate stays.
 
         Raises:
             ConfigError: there is noise of the wrong kind for the task's actions, or on a kind that there is not.
@@ -68,6 +76,7 @@ class Behaviour:
         self._shares = np.cumsum(list(shares.values()))
         self._policies = tuple(None if name == RANDOM else maker(name, task) for name in self.names)
         self._noise_std, self._epsilon = _noise_of_actions(task, noise_std), epsilon
+        self._noise_steps = noise_steps
         self._is_noisy = bool((self._noise_std > 0.0).any())
         self._is_level = has_levels(task.action_channels)
         self._low = np.array([channel.low for channel in task.action_channels])
@@ -94,6 +103,7 @@ class Behaviour:
             rng.random(out=out)
         elif self._is_noisy:
             rng.standard_normal(out=out)
+            out[:] = out[np.arange(len(out)) // self._noise_steps * self._noise_steps]
 
     def act(
         self, observations: NDArray[np.float32], t: int, draws: Draws, rngs: list[np.random.Generator]
