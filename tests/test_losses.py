@@ -260,7 +260,7 @@ def test_sampled_values_have_the_gradients_of_the_whole(monkeypatch: pytest.Monk
     observations, actions = torch.randn(10, 3, generator=generator), torch.rand(10, 4, 2, generator=generator)
     densities = torch.randn(10, 4, generator=generator)
     # Three rows at a time, and one that is left.
-    monkeypatch.setattr(sampled_values, "_CACHED_ROWS", 12)
+    monkeypatch.setattr(sampled_values, "_CACHED_VALUES", 12 * 8)
     weights = list(critic.parameters())
     parts = critic.mean_log_sum_exp(observations, actions, densities)
     repeated = observations[:, None].expand(-1, 4, -1).reshape(40, 3)
