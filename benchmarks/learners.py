@@ -2,8 +2,9 @@
 
 Commands:
     OMP_NUM_THREADS=1 python benchmarks/learners.py speed benchmarks/learners.json
+    OMP_NUM_THREADS=1 python benchmarks/learners.py speed benchmarks/learners_mkl.json --mkl
     OMP_NUM_THREADS=1 python benchmarks/learners.py trust benchmarks/learners_trust.json
-The second goes on where it stopped when it is started again; --seconds ends it early; --quick makes tiny ones.
+The last goes on where it stopped when it is started again; --seconds ends it early; --quick makes tiny ones.
 Its shares may run side by side, each with a file of its own, such as on 16 cores:
     for i in $(seq 0 15); do
         OMP_NUM_THREADS=1 python benchmarks/learners.py trust part$i.json --share $i/16 &
@@ -92,6 +93,7 @@ def speed(algorithms: list[str], *, quick: bool) -> dict[str, Any]:
         "batch": BATCH,
         "hidden_sizes": settings["hidden_sizes"],
         "rounds": ROUNDS,
+        "has_onednn": bool(torch.backends.mkldnn.enabled),
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
     }
@@ -114,11 +116,13 @@ def main() -> None:
     parser.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N", help="of the trust table, I from 0")
     parser.add_argument("--merge", nargs="+", type=Path, default=[], help="tables of shares, to be put together")
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, help="of the speed table")
+    parser.add_argument("--mkl", action="store_true", help="multiply by PyTorch's BLAS alone, never by oneDNN")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = not options.mkl
     if options.mode == "speed":
         options.out.write_text(json.dumps(speed(options.algorithms, quick=options.quick), indent=1) + "\n", "utf-8")
     else:

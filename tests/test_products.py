@@ -59,6 +59,12 @@ def test_gradients_of_units_by_vmap_are_those_of_each_unit() -> None:
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+def test_onednn_is_left_out_where_pytorch_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right, _ = layer(100, 90, 70)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert not _pays(left, right)
+
+
 def test_product_is_the_product() -> None:
     left, right, _ = layer(100, 90, 70)
     np.testing.assert_allclose(product(left, right), left.double() @ right.double(), atol=1e-4)

@@ -69,7 +69,8 @@ def _kernel_gradient(inputs: Tensor, slope: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _pays(left: Tensor, right: Tensor) -> bool:
-    return len(left) * right.numel() > _ONEDNN_ABOVE and left.device.type == "cpu" and _HAS_ONEDNN
+    is_large = len(left) * right.numel() > _ONEDNN_ABOVE
+    return is_large and left.device.type == "cpu" and _HAS_ONEDNN and bool(torch.backends.mkldnn.enabled)
 
 
 def _onednn_product(left: Tensor, right: Tensor, bias: Tensor | None = None, after: str = "none") -> Tensor:
