@@ -160,9 +160,12 @@ class Coordinator:
 
     def open_sums(self) -> int:
         """Open secure sums over the updates that came in; return how many there are, 0 without masks."""
-        if self._updates:
-            return self._intake.open_sums(self._updates, self._shared(), len(self._history))
-        return 0
+        if not self._updates:
+            return 0
+        counts: Mapping[str, float] = {name: update.num_samples for name, update in self._updates.items()}
+        if self._aggregator.weigh is not None:
+            counts = self._aggregator.weigh(list(self._updates.values()))
+        return self._intake.open_sums(counts, self._shared(), len(self._history))
 
     def orders(self, number: int) -> dict[str, Order]:
         """Return what each member of a secure sum is to do next."""
@@ -226,6 +229,8 @@ class Coordinator:
             )
         members = self._intake.members()
         updates = [self._updates[name] for name in sorted(self._updates) if members is None or name in members]
+        uncounted = self._updates.keys() - {update.client for update in updates}
+        absent = dict.fromkeys(uncounted, "it counts nothing by the rule of the round") | dict(absent)
         given = self._intake.joined(updates, self._shared())
         joined, state, report = self._aggregator.update(self._state, self._shared(), given)
         weights = self._weights | joined
