@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from gridray.datasets.behaviour import Draws
 from gridray.datasets.plan import FIRST_DATE
@@ -38,68 +39,69 @@ class Driver:
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
         self._policy_index = behaviour.draw_policies(len(days), rng)
 
-    def drive(self, groups: list[NDArray[np.int64]], num_envs: int) -> list[dict[str, NDArray[Any]]]:
-        """Run all groups' episodes, num_envs at a time, and return the columns of each group, episode after episode.
+    def drive(self, episodes: NDArray[np.int64], num_envs: int) -> dict[str, NDArray[Any]]:
+        """Run these episodes, num_envs at a time, and return their steps by name, [num_steps, num_episodes, ...].
+
+        "obs" has a row more, what is seen at the end; `episode_rows` makes columns of them.
+        """
+        parts = [self._run(part) for part in np.array_split(episodes, -(-len(episodes) // num_envs))]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+    def episode_rows(self, steps: dict[str, NDArray[Any]], first: int, episodes: NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns of these episodes, one after the other; they were driven from number `first` on.
 
         Steps whose power flow has no solution are left out, as is what follows an episode's end.
         """
-        episodes = np.concatenate(groups)
-        num_parts = -(-len(episodes) // num_envs)
-        parts = [self._run(part) for part in np.array_split(episodes, num_parts)]
-        columns = parts[0]
-        if num_parts > 1:
-            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        ends = np.cumsum([len(group) for group in groups])
-        return [self._rows(columns, slice(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
-
-    def _rows(self, columns: dict[str, NDArray[Any]], episodes: slice) -> dict[str, NDArray[Any]]:
-        is_kept = columns["is_kept"][episodes].ravel()
-        rows = {name: values[episodes] for name, values in columns.items() if name != "is_kept"}
-        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in rows.items()}
-        return flat if is_kept.all() else {name: values[is_kept] for name, values in flat.items()}
+        num_steps, num = self._task.num_steps, len(episodes)
+        own = {name: values[:, first : first + num] for name, values in steps.items()}
+        own |= {"obs": own["obs"][:-1], "new_obs": own["obs"][1:]}
+        rows: dict[str, Any] = {
+            name: np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:]) for name, values in own.items()
+        }
+        since_midnight = (np.arange(num_steps) * (DAY_MS // num_steps)).astype("timedelta64[ms]")
+        midnight = (FIRST_DATE + self._days[episodes])[:, None].astype("datetime64[ms]")
+        rows["timestamp"] = (midnight + since_midnight).ravel()
+        rows["t"] = np.tile(np.arange(num_steps, dtype=np.int32), num)
+        rows["policy_index"] = np.repeat(self._policy_index[episodes].astype(np.int16), num_steps)
+        rows["eps_id"] = np.repeat(np.arange(num), num_steps)
+        is_kept = rows.pop("is_kept")
+        if not is_kept.all():
+            rows = {name: values[is_kept] for name, values in rows.items()}
+        names = pa.array([f"{self._prefix}-{episode:08d}" for episode in episodes.tolist()])
+        return rows | {"eps_id": names.take(pa.array(rows["eps_id"]))}
 
     def _run(self, episodes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Run these episodes side by side; columns are [episode, step, ...]."""
-        task, num, num_steps = self._task, len(episodes), self._task.num_steps
-        env = GridVectorEnv(task, num)
+        """Run these episodes side by side."""
+        task, num_steps = self._task, self._task.num_steps
+        env = GridVectorEnv(task, len(episodes))
         draws, seeds = self._draws(episodes)
         first = int(episodes[0])
         rngs = [np.random.default_rng([self._seed, first, index]) for index in range(len(self._behaviour.names))]
-        days = self._days[episodes]
         costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
-        kept = self._empty(num, costs)
-        is_running = np.ones(num, dtype=np.bool_)
-        kept["obs"][:, 0], _ = env.reset(options={"days": days, "seeds": seeds})
+        steps = self._empty(len(episodes), costs)
+        is_running = np.ones(len(episodes), dtype=np.bool_)
+        steps["obs"][0], _ = env.reset(options={"days": self._days[episodes], "seeds": seeds})
         for t in range(num_steps):
-            actions, log_p = self._behaviour.act(kept["obs"][:, t], t, draws, rngs)
-            kept["new_obs"][:, t], rewards, terminateds, truncateds, infos = env.step(actions)
-            if t + 1 < num_steps:
-                kept["obs"][:, t + 1] = kept["new_obs"][:, t]
+            actions, log_p = self._behaviour.act(steps["obs"][t], t, draws, rngs)
+            steps["obs"][t + 1], rewards, terminateds, truncateds, infos = env.step(actions)
             step = {"actions": actions, "action_logp": log_p, "rewards": rewards}
             step |= {"terminateds": terminateds, "truncateds": truncateds} | {name: infos[name] for name in costs}
             for name, values in step.items():
-                kept[name][:, t] = values
+                steps[name][t] = values
             # Where the power flow has no solution there is no voltage to learn from.
-            kept["is_kept"][:, t] = is_running & (infos.get("converged", np.ones(num)) > 0.0)
+            steps["is_kept"][t] = is_running & (infos["converged"] > 0.0) if "converged" in infos else is_running
             is_running &= ~(terminateds | truncateds)
-        steps = np.arange(num_steps)
-        kept["eps_id"] = np.repeat([f"{self._prefix}-{episode:08d}" for episode in episodes], num_steps).reshape(
-            num, -1
-        )
-        kept["t"] = np.broadcast_to(steps, (num, num_steps))
-        kept["policy_index"] = np.broadcast_to(draws.policy[:, None], (num, num_steps)).astype(np.int16)
-        since_midnight = (steps * (DAY_MS // num_steps)).astype("timedelta64[ms]")
-        kept["timestamp"] = (FIRST_DATE + days)[:, None].astype("datetime64[ms]") + since_midnight
-        return kept
+        return steps
 
     def _empty(self, num: int, costs: list[str]) -> dict[str, NDArray[Any]]:
-        shape, task = (num, self._task.num_steps), self._task
-        observation = (*shape, len(task.observation_channels))
+        task = self._task
+        shape = (task.num_steps, num)
         scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *costs)}
         flags = {name: np.empty(shape, dtype=np.bool_) for name in ("terminateds", "truncateds", "is_kept")}
         tensors = {
-            "obs": np.empty(observation, dtype=np.float32),
-            "new_obs": np.empty(observation, dtype=np.float32),
+            "obs": np.empty((task.num_steps + 1, num, len(task.observation_channels)), dtype=np.float32),
             "actions": np.empty((*shape, len(task.action_channels)), dtype=np.float32),
         }
         return scalars | flags | tensors

@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ README = "README.md"
 IDENTITY = "identity.json"
 SIDECARS = "finished"
 PREFIX = ".partial-"
+SYNCS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +88,22 @@ def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
-def write_shard(folder: Path, name: str, table: pa.Table) -> FinishedShard:
-    """Write the shard `name` (a path in the folder of shards), and then its sidecar: what has a sidecar is whole."""
-    file = folder / SHARDS / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f"{file.name}.new")
-    with aside.open("wb") as stream:
-        # Statistics of tensors' elements would say nothing; those of the rest let readers skip files.
-        scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
-        pq.write_table(table, stream, compression="zstd", use_dictionary=["eps_id"], write_statistics=scalars)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(file)
-    shard = Shard(file=name, rows=table.num_rows, bytes=file.stat().st_size, sha256=file_sha256(file))
-    finished = _with_totals(shard, table)
-    # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
-    _sidecar(folder, name).write_text(json.dumps(asdict(finished)) + "\n", encoding="utf-8")
+def write_shards(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> list[FinishedShard]:
+    """Write shards by name (a path in the folder of shards), then their sidecars: what has a sidecar is whole."""
+    finished = []
+    for name, table in tables:
+        file = folder / SHARDS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = _write_parquet(_aside(file), table)
+        shard = Shard(file=name, rows=table.num_rows, bytes=_aside(file).stat().st_size, sha256=digest)
+        finished.append(_with_totals(shard, table))
+    files = [folder / SHARDS / one.shard.file for one in finished]
+    _sync([_aside(file) for file in files])
+    for file, one in zip(files, finished, strict=True):
+        _aside(file).rename(file)
+        # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
+        content = vars(one) | {"shard": vars(one.shard)}
+        _sidecar(folder, one.shard.file).write_text(json.dumps(content) + "\n", encoding="utf-8")
     return finished
 
 
@@ -149,15 +151,13 @@ def publish(folder: Path, path: Path, source: DatasetSource, finished: Iterable[
     (folder / IDENTITY).unlink()
     shutil.rmtree(folder / SIDECARS)
     known = {folder / SHARDS / shard.file for shard in shards}
-    for file in sorted((folder / SHARDS).rglob("*"), reverse=True):
-        if file.is_dir():
-            _sync_directory(file)
-        elif file not in known:
+    entries = list((folder / SHARDS).rglob("*"))
+    for file in entries:
+        if not file.is_dir() and file not in known:
             file.unlink()
-    for directory in (folder / SHARDS, folder):
-        _sync_directory(directory)
+    _sync([*(entry for entry in entries if entry.is_dir()), folder / SHARDS, folder])
     folder.rename(path)
-    _sync_directory(path.parent)
+    _sync([path.parent])
     return card
 
 
@@ -204,16 +204,47 @@ def file_sha256(file: Path) -> str:
 
 def write_file(file: Path, text: str) -> None:
     """Write a text file so that it is either whole or absent."""
-    aside = file.with_name(f"{file.name}.new")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(file)
+    _aside(file).write_text(text, encoding="utf-8")
+    _sync([_aside(file)])
+    _aside(file).rename(file)
+
+
+def _write_parquet(file: Path, table: pa.Table) -> str:
+    """Write a table and return the digest of the file."""
+    tensors = [name for name in table.column_names if name in TENSOR_COLUMNS]
+    scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
+    # Tensors' digits hardly compress, and statistics of their elements would say nothing; those of the rest let
+    # readers skip files.
+    compression = dict.fromkeys(scalars, "snappy") | {f"{name}.list.element": "none" for name in tensors}
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression=compression, use_dictionary=["eps_id"], write_statistics=scalars)
+    content = stream.getvalue()
+    with file.open("wb") as target:
+        target.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync(entries: list[Path]) -> None:
+    """Bring files or directories to disk, several at once: the disk then has one journal entry to write for many."""
+    with ThreadPoolExecutor(max_workers=SYNCS_AT_ONCE) as pool:
+        list(pool.map(_sync_one, entries))
+
+
+def _sync_one(entry: Path) -> None:
+    descriptor = os.open(entry, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.new")
 
 
 def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
-    episodes, rows = np.unique(table.column("eps_id").to_numpy(), return_inverse=True)
+    coded = table.column("eps_id").combine_chunks().dictionary_encode()
+    episodes, rows = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     ends = np.logical_or(*(table.column(name).to_numpy() for name in ("terminateds", "truncateds")))
     totals = {
         name: tuple(np.bincount(rows, weights=table.column(name).to_numpy(), minlength=len(episodes)).tolist())
@@ -223,7 +254,7 @@ def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
     returns = totals.pop("rewards")
     return FinishedShard(
         shard=shard,
-        episodes=tuple(episodes.tolist()),
+        episodes=tuple(episodes),
         are_done=tuple((np.bincount(rows, weights=ends, minlength=len(episodes)) > 0.0).tolist()),
         returns=returns,
         costs={name.removeprefix(COST_PREFIX): total for name, total in totals.items()},
@@ -240,11 +271,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

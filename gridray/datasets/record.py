@@ -18,7 +18,7 @@ from gridray.datasets.behaviour import Behaviour, resolve_shares
 from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.drive import Driver
-from gridray.datasets.partial import file_sha256, finished_shard, partial_folder, publish, read_sidecar, write_shard
+from gridray.datasets.partial import file_sha256, finished_shard, partial_folder, publish, read_sidecar, write_shards
 from gridray.datasets.plan import ShardPlan
 from gridray.datasets.schema import OPTIONAL_COLUMNS, make_table, transition_schema
 from gridray.errors import ConfigError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from gridray.datasets.behaviour import PolicyMaker
@@ -176,17 +177,23 @@ class Recorder:
             waiting: Future[int] | None = None
             for block in blocks:
                 shards = [self._plan.shards[index] for index in self._blocks[block]]
-                driven = self._driver.drive([shard.episodes for shard in shards], self._num_envs)
+                steps = self._driver.drive(np.concatenate([shard.episodes for shard in shards]), self._num_envs)
                 if waiting is not None:
                     yield waiting.result()
-                waiting = writer.submit(self._write, shards, driven)
+                waiting = writer.submit(self._write, shards, steps)
             if waiting is not None:
                 yield waiting.result()
 
-    def _write(self, shards: list[PlannedShard], driven: list[dict[str, NDArray[Any]]]) -> int:
-        for shard, columns in zip(shards, driven, strict=True):
-            write_shard(self._folder, shard.file, make_table(columns, self._schema, where=f"shard '{shard.file}'"))
+    def _write(self, shards: list[PlannedShard], steps: dict[str, NDArray[Any]]) -> int:
+        write_shards(self._folder, self._tables(shards, steps))
         return sum(len(shard.episodes) for shard in shards)
+
+    def _tables(self, shards: list[PlannedShard], steps: dict[str, NDArray[Any]]) -> Iterator[tuple[str, pa.Table]]:
+        first = 0
+        for shard in shards:
+            columns = self._driver.episode_rows(steps, first, shard.episodes)
+            first += len(shard.episodes)
+            yield shard.file, make_table(columns, self._schema, where=f"shard '{shard.file}'")
 
 
 def _in_process(recorder: dict[str, Any], _num_actors: int) -> Iterator[int]:

@@ -81,11 +81,11 @@ def check_schema(schema: pa.Schema, observation_size: int, action_size: int, *, 
         raise DatasetError(f"{where}: {'; '.join(problems)}. Record the dataset again with `gridray record`.")
 
 
-def make_table(columns: Mapping[str, NDArray[Any]], schema: pa.Schema, *, where: str) -> pa.Table:
+def make_table(columns: Mapping[str, NDArray[Any] | pa.Array], schema: pa.Schema, *, where: str) -> pa.Table:
     """Turn arrays into a table of exactly this schema.
 
     Args:
-        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size].
+        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size]; eps_id may be Arrow's.
         schema: From `transition_schema`.
         where: Name of the source, put in front of every error.
 
@@ -97,7 +97,7 @@ def make_table(columns: Mapping[str, NDArray[Any]], schema: pa.Schema, *, where:
         raise DatasetError(f"{where}: columns missing: {missing}, unknown: {unknown}. Give exactly {schema.names}.")
     num_rows = len(columns["eps_id"])
     return pa.Table.from_arrays(
-        [_column(field, np.asarray(columns[field.name]), num_rows, where) for field in schema], schema=schema
+        [_column(field, columns[field.name], num_rows, where) for field in schema], schema=schema
     )
 
 
@@ -106,7 +106,10 @@ def to_arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     return {name: _array(table.column(name)) for name in table.column_names}
 
 
-def _column(field: pa.Field, values: NDArray[Any], num_rows: int, where: str) -> pa.Array:
+def _column(field: pa.Field, given: NDArray[Any] | pa.Array, num_rows: int, where: str) -> pa.Array:
+    if isinstance(given, pa.Array) and given.type == field.type and len(given) == num_rows:
+        return given
+    values = np.asarray(given)
     is_tensor = field.name in TENSOR_COLUMNS
     shape = (num_rows, *field.type.shape) if is_tensor else (num_rows,)
     if values.shape != shape:
