@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gridray.datasets.behaviour import Draws
 from gridray.datasets.plan import FIRST_DATE
-from gridray.datasets.schema import COST_PREFIX
+from gridray.datasets.schema import COST_PREFIX, linked_tensors
 from gridray.envs.vector_env import GridVectorEnv
 
 if TYPE_CHECKING:
@@ -40,14 +40,12 @@ class Driver:
         self._policy_index = behaviour.draw_policies(len(days), rng)
 
     def drive(self, episodes: NDArray[np.int64], num_envs: int) -> dict[str, NDArray[Any]]:
-        """Run these episodes, num_envs at a time, and return their steps by name, [num_steps, num_episodes, ...].
+        """Run these episodes, num_envs at a time, and return their steps by name, [num_episodes, num_steps, ...].
 
-        "obs" has a row more, what is seen at the end; `episode_rows` makes columns of them.
+        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them.
         """
         parts = [self._run(part) for part in np.array_split(episodes, -(-len(episodes) // num_envs))]
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
     def episode_rows(self, steps: dict[str, NDArray[Any]], first: int, episodes: NDArray[np.int64]) -> dict[str, Any]:
         """Return the columns of these episodes, one after the other; they were driven from number `first` on.
@@ -55,19 +53,20 @@ class Driver:
         Steps whose power flow has no solution are left out, as is what follows an episode's end.
         """
         num_steps, num = self._task.num_steps, len(episodes)
-        own = {name: values[:, first : first + num] for name, values in steps.items()}
-        own |= {"obs": own["obs"][:-1], "new_obs": own["obs"][1:]}
-        rows: dict[str, Any] = {
-            name: np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:]) for name, values in own.items()
-        }
+        own = {name: values[first : first + num] for name, values in steps.items()}
+        observations, is_kept = own.pop("obs"), own.pop("is_kept").ravel()
+        rows: dict[str, Any] = {name: values.reshape(-1, *values.shape[2:]) for name, values in own.items()}
         since_midnight = (np.arange(num_steps) * (DAY_MS // num_steps)).astype("timedelta64[ms]")
         midnight = (FIRST_DATE + self._days[episodes])[:, None].astype("datetime64[ms]")
         rows["timestamp"] = (midnight + since_midnight).ravel()
         rows["t"] = np.tile(np.arange(num_steps, dtype=np.int32), num)
         rows["policy_index"] = np.repeat(self._policy_index[episodes].astype(np.int16), num_steps)
         rows["eps_id"] = np.repeat(np.arange(num), num_steps)
-        is_kept = rows.pop("is_kept")
-        if not is_kept.all():
+        if is_kept.all() and np.isfinite(observations).all():
+            rows["obs"], rows["new_obs"] = linked_tensors(observations)
+        else:
+            for name, part in (("obs", observations[:, :-1]), ("new_obs", observations[:, 1:])):
+                rows[name] = part.reshape(-1, part.shape[2])
             rows = {name: values[is_kept] for name, values in rows.items()}
         names = pa.array([f"{self._prefix}-{episode:08d}" for episode in episodes.tolist()])
         return rows | {"eps_id": names.take(pa.array(rows["eps_id"]))}
@@ -82,26 +81,27 @@ class Driver:
         costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
         steps = self._empty(len(episodes), costs)
         is_running = np.ones(len(episodes), dtype=np.bool_)
-        steps["obs"][0], _ = env.reset(options={"days": self._days[episodes], "seeds": seeds})
+        seen, _ = env.reset(options={"days": self._days[episodes], "seeds": seeds})
         for t in range(num_steps):
-            actions, log_p = self._behaviour.act(steps["obs"][t], t, draws, rngs)
-            steps["obs"][t + 1], rewards, terminateds, truncateds, infos = env.step(actions)
-            step = {"actions": actions, "action_logp": log_p, "rewards": rewards}
+            actions, log_p = self._behaviour.act(seen, t, draws, rngs)
+            step = {"obs": seen, "actions": actions, "action_logp": log_p}
+            seen, step["rewards"], terminateds, truncateds, infos = env.step(actions)
             step |= {"terminateds": terminateds, "truncateds": truncateds} | {name: infos[name] for name in costs}
-            for name, values in step.items():
-                steps[name][t] = values
             # Where the power flow has no solution there is no voltage to learn from.
-            steps["is_kept"][t] = is_running & (infos["converged"] > 0.0) if "converged" in infos else is_running
+            step["is_kept"] = is_running & (infos["converged"] > 0.0) if "converged" in infos else is_running
+            for name, values in step.items():
+                steps[name][:, t] = values
             is_running &= ~(terminateds | truncateds)
+        steps["obs"][:, num_steps] = seen
         return steps
 
     def _empty(self, num: int, costs: list[str]) -> dict[str, NDArray[Any]]:
         task = self._task
-        shape = (task.num_steps, num)
+        shape = (num, task.num_steps)
         scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *costs)}
         flags = {name: np.empty(shape, dtype=np.bool_) for name in ("terminateds", "truncateds", "is_kept")}
         tensors = {
-            "obs": np.empty((task.num_steps + 1, num, len(task.observation_channels)), dtype=np.float32),
+            "obs": np.empty((num, task.num_steps + 1, len(task.observation_channels)), dtype=np.float32),
             "actions": np.empty((*shape, len(task.action_channels)), dtype=np.float32),
         }
         return scalars | flags | tensors

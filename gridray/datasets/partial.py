@@ -34,6 +34,8 @@ IDENTITY = "identity.json"
 SIDECARS = "finished"
 PREFIX = ".partial-"
 SYNCS_AT_ONCE = 8
+PAGE_BYTES = 1 << 17
+"""Pages of a column that stay in cache while they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +219,8 @@ def _write_parquet(file: Path, table: pa.Table) -> str:
     # readers skip files.
     compression = dict.fromkeys(scalars, "snappy") | {f"{name}.list.element": "none" for name in tensors}
     stream = pa.BufferOutputStream()
-    pq.write_table(table, stream, compression=compression, use_dictionary=["eps_id"], write_statistics=scalars)
+    options: dict[str, Any] = {"compression": compression, "use_dictionary": ["eps_id"], "write_statistics": scalars}
+    pq.write_table(table, stream, data_page_size=PAGE_BYTES, **options)
     content = stream.getvalue()
     with file.open("wb") as target:
         target.write(content)

@@ -81,11 +81,14 @@ def check_schema(schema: pa.Schema, observation_size: int, action_size: int, *, 
         raise DatasetError(f"{where}: {'; '.join(problems)}. Record the dataset again with `gridray record`.")
 
 
-def make_table(columns: Mapping[str, NDArray[Any] | pa.Array], schema: pa.Schema, *, where: str) -> pa.Table:
+def make_table(
+    columns: Mapping[str, NDArray[Any] | pa.Array | pa.ChunkedArray], schema: pa.Schema, *, where: str
+) -> pa.Table:
     """Turn arrays into a table of exactly this schema.
 
     Args:
-        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size]; eps_id may be Arrow's.
+        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size]. Arrow's are taken
+            unchecked.
         schema: From `transition_schema`.
         where: Name of the source, put in front of every error.
 
@@ -101,13 +104,22 @@ def make_table(columns: Mapping[str, NDArray[Any] | pa.Array], schema: pa.Schema
     )
 
 
+def linked_tensors(observations: NDArray[np.float32]) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the columns obs and new_obs, without a copy, of what is seen in episodes [num_episodes, T + 1, size]."""
+    num_episodes, num_seen, size = observations.shape
+    rows = pa.FixedShapeTensorArray.from_numpy_ndarray(observations.reshape(-1, size))
+    starts = range(0, num_episodes * num_seen, num_seen)
+    before, after = (pa.chunked_array([rows.slice(start + k, num_seen - 1) for start in starts]) for k in (0, 1))
+    return before, after
+
+
 def to_arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     """Return the columns of a table as arrays; tensors are [num_rows, size], timestamps datetime64[ms] in UTC."""
     return {name: _array(table.column(name)) for name in table.column_names}
 
 
-def _column(field: pa.Field, given: NDArray[Any] | pa.Array, num_rows: int, where: str) -> pa.Array:
-    if isinstance(given, pa.Array) and given.type == field.type and len(given) == num_rows:
+def _column(field: pa.Field, given: Any, num_rows: int, where: str) -> pa.Array | pa.ChunkedArray:  # noqa: ANN401
+    if isinstance(given, pa.Array | pa.ChunkedArray):
         return given
     values = np.asarray(given)
     is_tensor = field.name in TENSOR_COLUMNS
@@ -115,9 +127,9 @@ def _column(field: pa.Field, given: NDArray[Any] | pa.Array, num_rows: int, wher
     if values.shape != shape:
         raise DatasetError(f"{where}: column '{field.name}' has shape {values.shape}: give {shape}.")
     if values.dtype.kind in "fM":
-        is_bad = np.isnat(values) if values.dtype.kind == "M" else ~np.isfinite(values)
-        if is_bad.any():
-            row = int(np.argwhere(is_bad)[0][0])
+        is_good = ~np.isnat(values) if values.dtype.kind == "M" else np.isfinite(values)
+        if not is_good.all():
+            row = int(np.argwhere(~is_good)[0][0])
             raise DatasetError(f"{where}: column '{field.name}', row {row} is not finite: leave such transitions out.")
     if is_tensor:
         rows = np.ascontiguousarray(values, dtype=np.float32)
