@@ -36,16 +36,24 @@ class Driver:
         """
         self._task, self._behaviour, self._days = task, behaviour, days
         self._seed, self._prefix = seed, prefix
+        self._costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
         self._policy_index = behaviour.draw_policies(len(days), rng)
+        self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
 
     def drive(self, episodes: NDArray[np.int64], num_envs: int) -> dict[str, NDArray[Any]]:
         """Run these episodes, num_envs at a time, and return their steps by name, [num_episodes, num_steps, ...].
 
-        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them.
+        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them. The next call but one may
+        write over them: fresh memory costs more than what is written to it.
         """
-        parts = [self._run(part) for part in np.array_split(episodes, -(-len(episodes) // num_envs))]
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        self._buffers.reverse()
+        if len(self._buffers[0].get("obs", ())) < len(episodes):
+            self._buffers[0] = self._empty(max(len(episodes), num_envs))
+        steps = {name: values[: len(episodes)] for name, values in self._buffers[0].items()}
+        for rows in np.array_split(np.arange(len(episodes)), -(-len(episodes) // num_envs)):
+            self._run(episodes[rows], {name: values[rows[0] : rows[-1] + 1] for name, values in steps.items()})
+        return steps
 
     def episode_rows(self, steps: dict[str, NDArray[Any]], first: int, episodes: NDArray[np.int64]) -> dict[str, Any]:
         """Return the columns of these episodes, one after the other; they were driven from number `first` on.
@@ -71,34 +79,32 @@ class Driver:
         names = pa.array([f"{self._prefix}-{episode:08d}" for episode in episodes.tolist()])
         return rows | {"eps_id": names.take(pa.array(rows["eps_id"]))}
 
-    def _run(self, episodes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Run these episodes side by side."""
-        task, num_steps = self._task, self._task.num_steps
-        env = GridVectorEnv(task, len(episodes))
+    def _run(self, episodes: NDArray[np.int64], steps: dict[str, NDArray[Any]]) -> None:
+        """Run these episodes side by side and write their steps."""
+        num_steps = self._task.num_steps
+        env = GridVectorEnv(self._task, len(episodes))
         draws, seeds = self._draws(episodes)
         first = int(episodes[0])
         rngs = [np.random.default_rng([self._seed, first, index]) for index in range(len(self._behaviour.names))]
-        costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
-        steps = self._empty(len(episodes), costs)
         is_running = np.ones(len(episodes), dtype=np.bool_)
         seen, _ = env.reset(options={"days": self._days[episodes], "seeds": seeds})
         for t in range(num_steps):
             actions, log_p = self._behaviour.act(seen, t, draws, rngs)
             step = {"obs": seen, "actions": actions, "action_logp": log_p}
             seen, step["rewards"], terminateds, truncateds, infos = env.step(actions)
-            step |= {"terminateds": terminateds, "truncateds": truncateds} | {name: infos[name] for name in costs}
+            step |= {"terminateds": terminateds, "truncateds": truncateds}
+            step |= {name: infos[name] for name in self._costs}
             # Where the power flow has no solution there is no voltage to learn from.
             step["is_kept"] = is_running & (infos["converged"] > 0.0) if "converged" in infos else is_running
             for name, values in step.items():
                 steps[name][:, t] = values
             is_running &= ~(terminateds | truncateds)
         steps["obs"][:, num_steps] = seen
-        return steps
 
-    def _empty(self, num: int, costs: list[str]) -> dict[str, NDArray[Any]]:
+    def _empty(self, num: int) -> dict[str, NDArray[Any]]:
         task = self._task
         shape = (num, task.num_steps)
-        scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *costs)}
+        scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *self._costs)}
         flags = {name: np.empty(shape, dtype=np.bool_) for name in ("terminateds", "truncateds", "is_kept")}
         tensors = {
             "obs": np.empty((num, task.num_steps + 1, len(task.observation_channels)), dtype=np.float32),

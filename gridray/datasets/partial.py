@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -35,7 +36,7 @@ SIDECARS = "finished"
 PREFIX = ".partial-"
 SYNCS_AT_ONCE = 8
 PAGE_BYTES = 1 << 17
-"""Pages of a column that stay in cache while they are written."""
+"""Of a column: what is still in cache when it is digested and written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,13 +219,25 @@ def _write_parquet(file: Path, table: pa.Table) -> str:
     # Tensors' digits hardly compress, and statistics of their elements would say nothing; those of the rest let
     # readers skip files.
     compression = dict.fromkeys(scalars, "snappy") | {f"{name}.list.element": "none" for name in tensors}
-    stream = pa.BufferOutputStream()
     options: dict[str, Any] = {"compression": compression, "use_dictionary": ["eps_id"], "write_statistics": scalars}
-    pq.write_table(table, stream, data_page_size=PAGE_BYTES, **options)
-    content = stream.getvalue()
-    with file.open("wb") as target:
-        target.write(content)
-    return hashlib.sha256(content).hexdigest()
+    with file.open("wb") as target, _Digesting(target) as stream:
+        pq.write_table(table, stream, data_page_size=PAGE_BYTES, **options)
+    return stream.digest.hexdigest()
+
+
+class _Digesting(io.BufferedIOBase):
+    """A stream that takes the digest of what it passes on."""
+
+    def __init__(self, target: io.BufferedIOBase) -> None:
+        self._target = target
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:  # noqa: ANN401  # whatever has bytes
+        self.digest.update(content)
+        return self._target.write(content)
 
 
 def _sync(entries: list[Path]) -> None:
