@@ -39,18 +39,17 @@ class Driver:
         self._costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
         self._policy_index = behaviour.draw_policies(len(days), rng)
-        self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
+        self._buffers: dict[str, NDArray[Any]] = {}
 
     def drive(self, episodes: NDArray[np.int64], num_envs: int) -> dict[str, NDArray[Any]]:
         """Run these episodes, num_envs at a time, and return their steps by name, [num_episodes, num_steps, ...].
 
-        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them. The next call but one may
-        write over them: fresh memory costs more than what is written to it.
+        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them. The next call writes
+        over them: fresh memory costs more than what is written to it.
         """
-        self._buffers.reverse()
-        if len(self._buffers[0].get("obs", ())) < len(episodes):
-            self._buffers[0] = self._empty(max(len(episodes), num_envs))
-        steps = {name: values[: len(episodes)] for name, values in self._buffers[0].items()}
+        if len(self._buffers.get("obs", ())) < len(episodes):
+            self._buffers = self._empty(max(len(episodes), num_envs))
+        steps = {name: values[: len(episodes)] for name, values in self._buffers.items()}
         for rows in np.array_split(np.arange(len(episodes)), -(-len(episodes) // num_envs)):
             self._run(episodes[rows], {name: values[rows[0] : rows[-1] + 1] for name, values in steps.items()})
         return steps

@@ -92,22 +92,26 @@ def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
 
 
 def write_shards(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> list[FinishedShard]:
-    """Write shards by name (a path in the folder of shards), then their sidecars: what has a sidecar is whole."""
-    finished = []
+    """Write shards by name (a path in the folder of shards) aside; they count once `finish_shards` has them."""
+    written = []
     for name, table in tables:
         file = folder / SHARDS / name
         file.parent.mkdir(parents=True, exist_ok=True)
         digest = _write_parquet(_aside(file), table)
         shard = Shard(file=name, rows=table.num_rows, bytes=_aside(file).stat().st_size, sha256=digest)
-        finished.append(_with_totals(shard, table))
-    files = [folder / SHARDS / one.shard.file for one in finished]
+        written.append(_with_totals(shard, table))
+    return written
+
+
+def finish_shards(folder: Path, written: list[FinishedShard]) -> None:
+    """Bring written shards to disk, name them and write their sidecars: what has a sidecar is whole."""
+    files = [folder / SHARDS / one.shard.file for one in written]
     _sync([_aside(file) for file in files])
-    for file, one in zip(files, finished, strict=True):
+    for file, one in zip(files, written, strict=True):
         _aside(file).rename(file)
         # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
         content = vars(one) | {"shard": vars(one.shard)}
         _sidecar(folder, one.shard.file).write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return finished
 
 
 def finished_shard(folder: Path, name: str) -> FinishedShard | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
@@ -21,6 +24,7 @@ from gridray.envs.rollout_arrays import RolloutArrays, episode_cuts
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gymnasium import Space
     from numpy.typing import NDArray
 
 DEFAULT_CONNECTORS = {
@@ -70,13 +74,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         self._ids: list[str | None] = [None] * self.num_envs
         self._t_started: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self._struct: Any = None
-        # What a buffer's constructor sets: it takes long, as it works out the structure of a space that is not there.
-        self._blank_buffer = vars(InfiniteLookbackBuffer(np.zeros(0)))
+        self._blank: Any = None
         self._cost_columns: list[str] = []
         self._low = self._high = self._span = None
         if self.env is not None:
             self._check_supported()
             self._struct = space = self.env.single_action_space
+            self._blank = _blank_episode(self.env.single_observation_space, space)
             if self.config.normalize_actions and isinstance(space, Box) and space.is_bounded():
                 self._low, self._high, self._span = space.low, space.high, space.high - space.low
             self._cost_columns = [f"cost_{name}" for name in getattr(self.env.env, "cost_names", ())]
@@ -139,7 +143,7 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             self._seen, rewards, terminated, truncated, infos = step(to_env)
             self._pending = (terminated | truncated) & ~skip
             if self._cost_columns:
-                columns[COSTS] = np.stack([infos[name] for name in self._cost_columns], axis=1)
+                columns[COSTS] = np.array([infos[name] for name in self._cost_columns]).T
             arrays.write(
                 arrays.num_rows, skip=skip, rewards=rewards, terminated=terminated, truncated=truncated, **columns
             )
@@ -159,7 +163,7 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         """
         batch = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(observations)).to(self._device)}
         module = self.module
-        with torch.no_grad():
+        with torch.inference_mode():
             if explore:
                 runners = self.config.num_env_runners or 1
                 t = (self.num_env_steps_sampled_lifetime // runners + num_steps) * runners
@@ -168,11 +172,14 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                 out = dict(module._forward_inference(batch))  # noqa: SLF001
             if Columns.ACTIONS not in out:
                 kind = module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
-                chosen = kind.from_logits(out[Columns.ACTION_DIST_INPUTS])
-                chosen = chosen if explore else chosen.to_deterministic()
-                out[Columns.ACTIONS] = chosen.sample()
-                if Columns.ACTION_LOGP not in out:
-                    out[Columns.ACTION_LOGP] = chosen.logp(out[Columns.ACTIONS])
+                inputs = out[Columns.ACTION_DIST_INPUTS]
+                if explore and kind is TorchDiagGaussian:
+                    out[Columns.ACTIONS], logp = _normal_sample(inputs)
+                else:
+                    chosen = kind.from_logits(inputs) if explore else kind.from_logits(inputs).to_deterministic()
+                    out[Columns.ACTIONS] = chosen.sample()
+                    logp = chosen.logp(out[Columns.ACTIONS])
+                out.setdefault(Columns.ACTION_LOGP, logp)
         columns = {name: value.cpu().numpy() for name, value in out.items() if isinstance(value, torch.Tensor)}
         actions = columns[Columns.ACTIONS]
         if self._span is not None:
@@ -202,31 +209,30 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         return done, ongoing
 
     def _episode(self, rows: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
+        blank, num_steps = self._blank, last - first
         kept = {
-            name: self._buffer(value[first:last])
+            name: _buffer(blank.rewards, value[first:last])
             for name, value in rows.items()
             if name not in {"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS}
         }
-        kept[WEIGHTS_SEQ_NO] = self._buffer(np.full(last - first, self._weights_seq_no))
-        return SingleAgentEpisode(
-            self._ids[env],
-            observations=self._buffer(rows["obs"][first : last + 1]),
-            observation_space=self.env.single_observation_space,
-            infos=self._buffer([{}] * (last - first + 1)),
-            actions=self._buffer(rows[Columns.ACTIONS][first:last]),
-            action_space=self.env.single_action_space,
-            rewards=self._buffer(rows["rewards"][first:last]),
-            terminated=bool(rows["terminated"][last - 1]),
-            truncated=bool(rows["truncated"][last - 1]),
+        kept[WEIGHTS_SEQ_NO] = _buffer(blank.rewards, np.full(num_steps, self._weights_seq_no))
+        episode = SingleAgentEpisode.__new__(SingleAgentEpisode)
+        t_started = int(self._t_started[env])
+        vars(episode).update(
+            vars(blank),
+            id_=self._ids[env] or uuid.uuid4().hex,
+            observations=_buffer(blank.observations, rows["obs"][first : last + 1]),
+            infos=_buffer(blank.infos, [{}] * (num_steps + 1)),
+            actions=_buffer(blank.actions, rows[Columns.ACTIONS][first:last]),
+            rewards=_buffer(blank.rewards, rows["rewards"][first:last]),
+            is_terminated=bool(rows["terminated"][last - 1]),
+            is_truncated=bool(rows["truncated"][last - 1]),
             extra_model_outputs=kept,
-            t_started=int(self._t_started[env]),
-            len_lookback_buffer=0,
+            t_started=t_started,
+            t=t_started + num_steps,
+            _custom_data={},
         )
-
-    def _buffer(self, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
-        buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
-        vars(buffer).update(self._blank_buffer, data=rows, finalized=not isinstance(rows, list))
-        return buffer
+        return episode
 
     def _check_supported(self) -> None:
         env, config = self.env, self.config
@@ -254,3 +260,34 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         for reason, holds in reasons.items():
             if holds:
                 raise ConfigError(f"ArrayEnvRunner cannot sample with {reason}: leave env_runner_cls out.")
+
+
+def _blank_episode(observation_space: Space[Any], action_space: Space[Any]) -> SingleAgentEpisode:
+    """Return an episode without a step, whose attributes others begin with.
+
+    Constructors take long: they work out the structure of spaces and count the rows of all buffers several times.
+    """
+    return SingleAgentEpisode(
+        observations=InfiniteLookbackBuffer(np.zeros((1, 0))),
+        observation_space=observation_space,
+        infos=InfiniteLookbackBuffer([{}]),
+        actions=InfiniteLookbackBuffer(np.zeros((0, 0))),
+        action_space=action_space,
+        rewards=InfiniteLookbackBuffer(np.zeros(0)),
+        len_lookback_buffer=0,
+    )
+
+
+def _buffer(blank: InfiniteLookbackBuffer, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
+    buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    vars(buffer).update(vars(blank), data=rows)
+    return buffer
+
+
+def _normal_sample(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what RLlib's Gaussian samples and its log-probability: the same operations without its objects."""
+    mean, log_std = inputs.chunk(2, dim=-1)
+    std = log_std.exp()
+    actions = torch.normal(mean, std)
+    density = -((actions - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
+    return actions, density.sum(-1)
