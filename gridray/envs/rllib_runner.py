@@ -216,23 +216,20 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             if name not in {"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS}
         }
         kept[WEIGHTS_SEQ_NO] = _buffer(blank.rewards, np.full(num_steps, self._weights_seq_no))
-        episode = SingleAgentEpisode.__new__(SingleAgentEpisode)
-        t_started = int(self._t_started[env])
-        vars(episode).update(
-            vars(blank),
-            id_=self._ids[env] or uuid.uuid4().hex,
-            observations=_buffer(blank.observations, rows["obs"][first : last + 1]),
-            infos=_buffer(blank.infos, [{}] * (num_steps + 1)),
-            actions=_buffer(blank.actions, rows[Columns.ACTIONS][first:last]),
-            rewards=_buffer(blank.rewards, rows["rewards"][first:last]),
-            is_terminated=bool(rows["terminated"][last - 1]),
-            is_truncated=bool(rows["truncated"][last - 1]),
-            extra_model_outputs=kept,
-            t_started=t_started,
-            t=t_started + num_steps,
-            _custom_data={},
-        )
-        return episode
+        episode: Any = SingleAgentEpisode.__new__(SingleAgentEpisode)
+        for name in SingleAgentEpisode.__slots__:
+            setattr(episode, name, getattr(blank, name))
+        episode.id_ = self._ids[env] or uuid.uuid4().hex
+        episode.observations = _buffer(blank.observations, rows["obs"][first : last + 1])
+        episode.infos = _buffer(blank.infos, [{}] * (num_steps + 1))
+        episode.actions = _buffer(blank.actions, rows[Columns.ACTIONS][first:last])
+        episode.rewards = _buffer(blank.rewards, rows["rewards"][first:last])
+        episode.is_terminated = bool(rows["terminated"][last - 1])
+        episode.is_truncated = bool(rows["truncated"][last - 1])
+        episode.extra_model_outputs, episode._custom_data = kept, {}  # noqa: SLF001
+        episode.t_started = int(self._t_started[env])
+        episode.t = episode.t_started + num_steps
+        return episode  # type: ignore[no-any-return]
 
     def _check_supported(self) -> None:
         env, config = self.env, self.config
@@ -280,7 +277,7 @@ def _blank_episode(observation_space: Space[Any], action_space: Space[Any]) -> S
 
 def _buffer(blank: InfiniteLookbackBuffer, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
     buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
-    vars(buffer).update(vars(blank), data=rows)
+    buffer.__dict__ = vars(blank) | {"data": rows}
     return buffer
 
 
