@@ -1,8 +1,7 @@
 """Measure recording: transitions per second beside the bare environment, files included, and memory by size.
 
-Both run on one and the same core, to which the process is bound: stepping, compressing, digests and files share it with
-the environment. `two_cores` is the same recording where the thread that writes has a core of its own; the environment
-alone could not use that. The environment alone has no policy: its actions were drawn before.
+Both run on one and the same core, to which the process is bound: the environment, and recording's policy, steps, files
+and digests. The environment alone has no policy, its actions were drawn before. More cores are more actors, of both.
 
 Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json
 Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs); --memory-only
@@ -98,7 +97,6 @@ def compare(feeder: str, num_transitions: int, num_steps: int) -> dict[str, Any]
         shutil.rmtree(folder / str(repeat))
     bare += [bare_steps_per_second(feeder, num_steps) for _ in range(BARE_REPEATS)]
     os.sched_setaffinity(0, cores)
-    two_cores = record_once(feeder, num_transitions, folder / "two")["transitions_per_second"]
     shutil.rmtree(folder)
     per_second = median(run["transitions_per_second"] for run in runs)
     return runs[-1] | {
@@ -107,7 +105,6 @@ def compare(feeder: str, num_transitions: int, num_steps: int) -> dict[str, Any]
         "share_of_bare": round(per_second / median(bare), 3),
         "runs": [run["transitions_per_second"] for run in runs],
         "bare_runs": [round(rate) for rate in bare],
-        "two_cores_transitions_per_second": two_cores,
     }
 
 
