@@ -103,8 +103,9 @@ class Driver:
     def _empty(self, num: int) -> dict[str, NDArray[Any]]:
         task = self._task
         shape = (num, task.num_steps)
-        scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *self._costs)}
-        flags = {name: np.empty(shape, dtype=np.bool_) for name in ("terminateds", "truncateds", "is_kept")}
+        # A step's numbers lie side by side in memory, as they come.
+        scalars = {name: np.empty(shape[::-1], np.float32).T for name in ("action_logp", "rewards", *self._costs)}
+        flags = {name: np.empty(shape[::-1], np.bool_).T for name in ("terminateds", "truncateds", "is_kept")}
         tensors = {
             "obs": np.empty((num, task.num_steps + 1, len(task.observation_channels)), dtype=np.float32),
             "actions": np.empty((*shape, len(task.action_channels)), dtype=np.float32),

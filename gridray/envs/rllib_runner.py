@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,8 @@ DEFAULT_CONNECTORS = {
 """What RLlib puts between environment and module; `_act` does the same on whole arrays."""
 COSTS = "costs"
 """Column [T, C] of the costs of each step, in the order of `GridVectorEnv.cost_names`, beside the module's outputs."""
+OWN = frozenset({"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS})
+"""Columns that are no outputs of the module."""
 EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -151,8 +152,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             arrays.num_rows += 1
             num_steps += self.num_envs - int(skip.sum())
         self.module.train(was_training)
+        rollout = arrays.finished(extra=("obs", "seconds"))
+        if Columns.ACTION_LOGP not in rollout:
+            began = time.perf_counter()
+            rollout[Columns.ACTION_LOGP] = _normal_logp(rollout[Columns.ACTION_DIST_INPUTS], rollout[Columns.ACTIONS])
+            acting_s += time.perf_counter() - began
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acting_s / arrays.num_rows)
-        return arrays.finished(extra=("obs", "seconds"))
+        return rollout
 
     def _act(
         self, observations: NDArray[Any], num_steps: int, *, explore: bool
@@ -174,12 +180,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                 kind = module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
                 inputs = out[Columns.ACTION_DIST_INPUTS]
                 if explore and kind is TorchDiagGaussian:
-                    out[Columns.ACTIONS], logp = _normal_sample(inputs)
+                    # What its `sample` does; `_roll` adds the log-probabilities of all steps at once.
+                    mean, log_std = inputs.chunk(2, dim=-1)
+                    out[Columns.ACTIONS] = torch.normal(mean, log_std.exp())
                 else:
                     chosen = kind.from_logits(inputs) if explore else kind.from_logits(inputs).to_deterministic()
                     out[Columns.ACTIONS] = chosen.sample()
-                    logp = chosen.logp(out[Columns.ACTIONS])
-                out.setdefault(Columns.ACTION_LOGP, logp)
+                    out.setdefault(Columns.ACTION_LOGP, chosen.logp(out[Columns.ACTIONS]))
         columns = {name: value.cpu().numpy() for name, value in out.items() if isinstance(value, torch.Tensor)}
         actions = columns[Columns.ACTIONS]
         if self._span is not None:
@@ -193,13 +200,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
     def _episodes(self, rollout: dict[str, NDArray[Any]]) -> tuple[list[SingleAgentEpisode], list[SingleAgentEpisode]]:
         """Cut a rollout into episodes that ended, in the order of their end, and chunks of those that go on."""
         seconds = rollout.pop("seconds")
-        by_env = {name: np.ascontiguousarray(np.swapaxes(value, 0, 1)) for name, value in rollout.items()}
+        by_env = {name: np.swapaxes(value, 0, 1) for name, value in rollout.items()}
         ended = rollout["terminated"] | rollout["truncated"]
         done: list[SingleAgentEpisode] = []
         ongoing: list[SingleAgentEpisode] = []
         for env, first, last, is_done in episode_cuts(rollout["skip"], ended):
             if first < last:
-                episode: Any = self._episode({name: value[env] for name, value in by_env.items()}, env, first, last)
+                episode: Any = self._episode(by_env, env, first, last)
                 episode._start_time, episode._last_step_time = float(seconds[first]), float(seconds[last])  # noqa: SLF001
                 (done if is_done else ongoing).append(episode)
                 self._ids[env] = episode.id_
@@ -208,25 +215,25 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                 self._ids[env], self._t_started[env] = None, 0
         return done, ongoing
 
-    def _episode(self, rows: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
+    def _episode(self, by_env: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
+        """Return an episode of rows first to last of arrays [num_envs, num_rows, ...]."""
         blank, num_steps = self._blank, last - first
-        kept = {
-            name: _buffer(blank.rewards, value[first:last])
-            for name, value in rows.items()
-            if name not in {"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS}
-        }
-        kept[WEIGHTS_SEQ_NO] = _buffer(blank.rewards, np.full(num_steps, self._weights_seq_no))
         episode: Any = SingleAgentEpisode.__new__(SingleAgentEpisode)
         for name in SingleAgentEpisode.__slots__:
             setattr(episode, name, getattr(blank, name))
         episode.id_ = self._ids[env] or uuid.uuid4().hex
-        episode.observations = _buffer(blank.observations, rows["obs"][first : last + 1])
+        episode.observations = _buffer(blank.observations, by_env["obs"][env, first : last + 1])
         episode.infos = _buffer(blank.infos, [{}] * (num_steps + 1))
-        episode.actions = _buffer(blank.actions, rows[Columns.ACTIONS][first:last])
-        episode.rewards = _buffer(blank.rewards, rows["rewards"][first:last])
-        episode.is_terminated = bool(rows["terminated"][last - 1])
-        episode.is_truncated = bool(rows["truncated"][last - 1])
-        episode.extra_model_outputs, episode._custom_data = kept, {}  # noqa: SLF001
+        episode.actions = _buffer(blank.actions, by_env[Columns.ACTIONS][env, first:last])
+        episode.rewards = _buffer(blank.rewards, by_env["rewards"][env, first:last])
+        episode.is_terminated = bool(by_env["terminated"][env, last - 1])
+        episode.is_truncated = bool(by_env["truncated"][env, last - 1])
+        episode.extra_model_outputs = {
+            name: _buffer(blank.rewards, value[env, first:last]) for name, value in by_env.items() if name not in OWN
+        }
+        numbers = _buffer(blank.rewards, np.full(num_steps, self._weights_seq_no))
+        episode.extra_model_outputs[WEIGHTS_SEQ_NO] = numbers
+        episode._custom_data = {}  # noqa: SLF001
         episode.t_started = int(self._t_started[env])
         episode.t = episode.t_started + num_steps
         return episode  # type: ignore[no-any-return]
@@ -281,10 +288,9 @@ def _buffer(blank: InfiniteLookbackBuffer, rows: NDArray[Any] | list[dict[str, A
     return buffer
 
 
-def _normal_sample(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what RLlib's Gaussian samples and its log-probability: the same operations without its objects."""
-    mean, log_std = inputs.chunk(2, dim=-1)
-    std = log_std.exp()
-    actions = torch.normal(mean, std)
-    density = -((actions - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
-    return actions, density.sum(-1)
+def _normal_logp(inputs: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log-probabilities of a Gaussian's actions [..., num_actions]; inputs: means, then log deviations."""
+    with torch.inference_mode():
+        gaussian = TorchDiagGaussian.from_logits(torch.from_numpy(inputs))
+        logp: Any = gaussian.logp(torch.from_numpy(actions))
+    return logp.numpy()  # type: ignore[no-any-return]
