@@ -24,6 +24,7 @@ from gridray.federated.moments import moments, pool
 from gridray.federated.privacy.dp_sgd import DpSgdConfig
 from gridray.federated.privacy.protection import ProtectionConfig, SecureAggregationConfig, UtilityNoiseConfig
 from gridray.federated.rounds import Federation, run_round, start_federation
+from gridray.federated.sharing import RuleConfig
 from gridray.federated.sites import InProcess
 from gridray.tasks.registry import make_task
 
@@ -105,6 +106,40 @@ def test_masked_federation_equals_a_plain_one_up_to_quantisation(config: Federat
     # No weight leaves a client in the clear, and no norm of one is known.
     assert {crossing.num_bytes for crossing in messages if crossing.message == "ClientUpdate"} == {0}
     assert {crossing.norm for crossing in messages} == {None}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "aggregator"),
+    [
+        ("bc", RuleConfig(rule="fedavg", settings={"count_by": "clients"})),
+        ("td3_bc", RuleConfig(rule="fedora", settings={"max_share": 1 / 3})),
+    ],
+)
+def test_clients_count_under_masks_as_the_rule_says(
+    config: FederateConfig, tmp_path: Path, algorithm: str, aggregator: RuleConfig
+) -> None:
+    config = replace(config, algorithm=algorithm, aggregator=aggregator)
+    plain = federate(config, tmp_path / "plain", use_ray=False)
+    masked = federate(replace(config, protection=MASKED), tmp_path / "masked", use_ray=False)
+    by_samples = federate(replace(config, aggregator="fedavg"), tmp_path / "by_samples", use_ray=False)
+    assert_close(masked.weights, plain.weights, 5e-5)
+    with pytest.raises(AssertionError):
+        assert_close(masked.weights, by_samples.weights, 5e-5)
+    assert all(3.0 <= record.report["masked.effective_clients"] <= 4.0 + 1e-6 for record in masked.history)
+
+
+def test_client_that_inflates_its_value_is_in_no_sum(
+    config: FederateConfig, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    clients = tuple(ClientConfig(name=f"u{index}", dataset=datasets[NAMES[index % 4]]) for index in range(5))
+    masked = replace(config, algorithm="td3_bc", aggregator="fedora", clients=clients, protection=MASKED)
+    federation = start_federation(InProcess(), masked, tmp_path)
+    outbox = federation.clients["u2"]._outbox
+    honest = outbox.pack
+    outbox.pack = lambda update, *rest: honest(replace(update, value=update.value + 100.0), *rest)
+    record = run_round(federation)
+    assert sorted(record.num_samples) == ["u0", "u1", "u3", "u4"]
+    assert record.absent == {"u2": "it counts nothing by the rule of the round"}
 
 
 def test_a_limit_that_cuts_updates_is_told(config: FederateConfig, tmp_path: Path) -> None:
