@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridray.algorithms.registry import task_learner
-from gridray.algorithms.train import TrainConfig, Training
 from gridray.config import parse_config
 from gridray.datasets.record import RecordConfig, record
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
@@ -27,6 +26,8 @@ from gridray.evaluation.statistics import mean_interval, paired_difference
 from gridray.federated.comparison import plainly_averaged, pooled_weights
 from gridray.federated.config import FederateConfig
 from gridray.federated.federate import federate
+from gridray.federated.local import baselines
+from gridray.federated.local.baselines import cloning, own_learners
 from gridray.policies.registry import make_policy
 from gridray.tasks.registry import make_task
 
@@ -92,23 +93,10 @@ def returns_of(policies: dict[str, Policy], utility: str) -> dict[str, list[list
     }
 
 
-def trained(dataset: OfflineDataset, algorithm: str, seed: int, num_updates: int) -> dict[str, NDArray[Any]]:
-    """Return weights of plain training on one log."""
-    known = {"policy", "hidden_sizes", "learning_rate"} if algorithm == "bc" else LEARNER.keys()
-    config = TrainConfig(
-        dataset=dataset.path, algorithm=algorithm, learner={key: LEARNER[key] for key in known},
-        num_updates=num_updates, batch_size=BATCH, seed=seed,
-    )  # fmt: skip
-    training = Training(config, dataset)
-    training.advance(num_updates)
-    return training.learner.get_weights()
-
-
 def policy_for(utility: str, algorithm: str, weights: dict[str, NDArray[Any]]) -> Policy:
     """Return the policy with these weights at this utility."""
-    known = {"policy", "hidden_sizes", "learning_rate"} if algorithm == "bc" else LEARNER.keys()
     task = make_task("volt_var", task_of(utility))
-    learner = task_learner(algorithm, task, config={key: LEARNER[key] for key in known})
+    learner = task_learner(algorithm, task, config=cloning(LEARNER) if algorithm == "bc" else LEARNER)
     learner.set_weights(learner.get_weights() | weights)
     return learner.policy()
 
@@ -125,8 +113,9 @@ def cell(datasets: dict[str, OfflineDataset], seed: int, *, num_rounds: int) -> 
             made[NAIVE] = (ALGORITHM, federate(plain, Path(folder, NAIVE), use_ray=False).weights)
         made[POOLED] = (ALGORITHM, pooled_weights(config, Path(folder, POOLED)))
     for name, data in datasets.items():
-        made[f"{ALONE} {name}"] = (ALGORITHM, trained(data, ALGORITHM, seed, num_updates))
-        made[f"{CLONED} {name}"] = ("bc", trained(data, "bc", seed, num_updates))
+        own = own_learners(data, algorithm=ALGORITHM, learner=LEARNER, size=(num_updates, BATCH), seed=seed)
+        made[f"{ALONE} {name}"] = (ALGORITHM, own[baselines.ALONE].get_weights())
+        made[f"{CLONED} {name}"] = ("bc", own[baselines.CLONED].get_weights())
     found = {}
     for utility in datasets:
         policies = {TODAY: make_policy(TODAY, make_task("volt_var", task_of(utility) | {"days": "held_out"}))}

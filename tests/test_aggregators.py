@@ -280,8 +280,18 @@ def test_ensemble_reports_its_effective_number_of_clients() -> None:
     assert 4.0 < report["effective_clients"] < 5.5
     with pytest.raises(FederationError, match="'c' has no value report"):
         make_aggregator("fedora").update(
-            {}, arrays(0), [ClientUpdate(client="c", round=0, num_samples=1, weights=arrays(1), metrics={})]
+            {}, arrays(0), [*updates, ClientUpdate(client="c", round=0, num_samples=1, weights=arrays(1), metrics={})]
         )
+
+
+def test_client_counts_no_more_than_a_third_where_updates_are_hidden() -> None:
+    weigh = make_aggregator("fedora", {"num_liars": 0}).weigh
+    assert weigh is not None
+    values = {"a": 100.0, "b": 1.0, "c": 0.9, "d": 1.1}
+    counts = weigh([make_update(name, arrays(0), value=value) for name, value in values.items()])
+    assert max(counts, key=lambda name: counts[name]) == "a"
+    assert counts["a"] == pytest.approx(1 / 3)
+    assert sum(counts.values()) == pytest.approx(1.0)
 
 
 def test_every_group_follows_its_own_rule() -> None:

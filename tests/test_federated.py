@@ -200,7 +200,7 @@ def test_client_cannot_claim_more_samples_than_it_said_it_has(tmp_path: Path) ->
 
 def test_round_that_was_opened_in_another_life_is_not_closed(tmp_path: Path) -> None:
     first = some_coordinator(tmp_path, min_clients=1)
-    token = first.open_round()
+    token = first.open_round().token
     second = some_coordinator(tmp_path, min_clients=1)
     second.receive("north", some_update("north"))
     with pytest.raises(LostUpdatesError, match="Round 0 was opened by a coordinator that is no more"):

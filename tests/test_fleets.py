@@ -26,7 +26,8 @@ from gridray.tasks.volt_var import VoltVar, VoltVarConfig
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import TwinState
-    from gridray.tasks.twin_task import TwinConfig, TwinTask
+    from gridray.tasks.twin_config import TwinConfig
+    from gridray.tasks.twin_task import TwinTask
 
 NUM_ENVS = 5
 

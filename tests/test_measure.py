@@ -19,7 +19,7 @@ from gridray.physics.measure import (
 )
 from gridray.physics.powerflow import solve
 from gridray.tasks.siting import site_inverters
-from gridray.tasks.twin_task import InverterConfig
+from gridray.tasks.twin_config import InverterConfig
 
 if TYPE_CHECKING:
     from gridray.physics.state import GridState

@@ -13,6 +13,7 @@ from gridray.federated.privacy.dp_sgd import DpSgdConfig
 from gridray.federated.privacy.protection import (
     ROBUST_RULES,
     SUM_RULES,
+    WEIGHED_RULES,
     ProtectionConfig,
     SecureAggregationConfig,
     UtilityNoiseConfig,
@@ -20,6 +21,7 @@ from gridray.federated.privacy.protection import (
     check_run,
     masked_groups,
 )
+from gridray.federated.sharing import RuleConfig, Sharing
 
 MASKED = ProtectionConfig(secure_aggregation=SecureAggregationConfig())
 
@@ -42,7 +44,7 @@ def test_robust_rule_and_masks_exclude_each_other_but_in_groups(rule: str) -> No
 
 def test_every_aggregator_is_allowed_or_refused_under_masks_by_name() -> None:
     for rule in AGGREGATORS:
-        if rule in SUM_RULES:
+        if rule in SUM_RULES | WEIGHED_RULES:
             check_protection(MASKED, rules=[rule], num_clients=12)
         else:
             with pytest.raises(ConfigError, match=f"Rule '{rule}'"):
@@ -50,8 +52,20 @@ def test_every_aggregator_is_allowed_or_refused_under_masks_by_name() -> None:
 
 
 def test_rule_that_needs_more_than_sums_is_refused_under_masks() -> None:
-    with pytest.raises(ConfigError, match="'fedora' needs more of each client than a sum"):
-        check_protection(MASKED, rules=["fedora"], num_clients=12)
+    with pytest.raises(ConfigError, match="'scaffold' needs more of each client than a sum"):
+        check_protection(MASKED, rules=["scaffold"], num_clients=12)
+
+
+def test_rule_that_weighs_clients_has_one_sum_over_all_of_them() -> None:
+    in_groups = ProtectionConfig(secure_aggregation=SecureAggregationConfig(num_groups=4))
+    with pytest.raises(ConfigError, match="'fedora' weighs clients and not groups of them"):
+        check_protection(in_groups, rules=["fedora"], num_clients=12)
+    mixed = Sharing(rules={"actor": RuleConfig(rule="fedora"), "": RuleConfig(rule="fedavg")}, target_networks="keep")
+    with pytest.raises(ConfigError, match="'fedora' counts clients in its own way"):
+        mixed.check_masked(12)
+    both = Sharing(rules={"actor": RuleConfig(rule="fedora"), "": RuleConfig(rule="fedora")}, target_networks="keep")
+    both.check_masked(12)
+    assert both.aggregator(12).weigh is not None
 
 
 def test_sum_over_two_is_refused() -> None:

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from gridray.devices.random_streams import EnvStreams
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
-from gridray.tasks.twin_task import TwinConfig
+from gridray.tasks.twin_config import TwinConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ from gridray.datasets.partial import SHARDS
 from gridray.errors import ConfigError, FederationError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.checkpoint import Checkpoint, load_latest, save
-from gridray.federated.local.baselines import JUDGED_BY, judged, own_policies
+from gridray.federated.local.baselines import JUDGED_BY, TODAY, judged, own_learners
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
@@ -32,6 +32,7 @@ from gridray.federated.private_training import PrivateRounds
 from gridray.federated.run_ledger import EPSILON
 from gridray.federated.sharing import NORMALISER, Sharing
 from gridray.federated.updates import Broadcast, ClientUpdate, EvaluationReport, digest
+from gridray.policies.registry import make_policy
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -236,9 +237,9 @@ class UtilityClient:
             policies[name] = learner.policy()
         task = self._task("held_out")
         size = (broadcast.round * self._training.num_updates, spec.batch_size)
-        policies |= own_policies(
-            self._dataset, task, algorithm=spec.algorithm, learner=spec.learner, size=size, seed=spec.seed
-        )
+        policies[TODAY] = make_policy(TODAY, task)
+        alone = own_learners(self._dataset, algorithm=spec.algorithm, learner=spec.learner, size=size, seed=spec.seed)
+        policies |= {name: learner.policy() for name, learner in alone.items()}
         found = judged(policies, task, num_days, seed=spec.seed)
         return EvaluationReport(client=spec.name, round=broadcast.round, num_days=num_days, metrics=self._agreed(found))
 

@@ -191,6 +191,8 @@ class FederateConfig:
             )
         rules = {rule.rule for rule in self.sharing.rules.values()} - {FIXED, LOCAL}
         check_protection(self.protection, rules=rules, num_clients=self.num_drawn)
+        if self.protection.secure_aggregation is not None:
+            self.sharing.check_masked(len(self.clients))
         if self.protection.dp_sgd is not None and (aggregator.needs_value or self.local.ensemble is not None):
             raise ConfigError(
                 "dp_sgd adds noise to gradients, and FEDORA's value reports and decay of local losses would tell about "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridray.errors import FederationError
 from gridray.federated.aggregators.scaffold import CONTROL
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
     from gridray.federated.outbox import Order
     from gridray.federated.signing import Signed
+
+
+class OpenRound(NamedTuple):
+    """The round that is open: its index, and a token of the coordinator's life that opened it."""
+
+    round: int
+    token: str
 
 
 class LostUpdatesError(FederationError):
@@ -133,11 +140,11 @@ class Coordinator:
             round=len(self._history), weights=self._weights, controls=self._controls(), run=self._rules.run_digest
         )
 
-    def open_round(self) -> str:
-        """Begin the open round anew, without what came in for it; return a token of this coordinator's life."""
+    def open_round(self) -> OpenRound:
+        """Begin the open round anew, without what came in for it."""
         self._updates, self._evaluation = {}, {}
         self._intake.open_round()
-        return self._token
+        return OpenRound(len(self._history), self._token)
 
     def receive(self, client: str, update: ClientUpdate) -> str | None:
         """Take a client's update for the open round; return why it was refused, or None."""
@@ -153,9 +160,12 @@ class Coordinator:
 
     def open_sums(self) -> int:
         """Open secure sums over the updates that came in; return how many there are, 0 without masks."""
-        if self._updates:
-            return self._intake.open_sums(self._updates, self._shared(), len(self._history))
-        return 0
+        if not self._updates:
+            return 0
+        counts: Mapping[str, float] = {name: update.num_samples for name, update in self._updates.items()}
+        if self._aggregator.weigh is not None:
+            counts = self._aggregator.weigh(list(self._updates.values()))
+        return self._intake.open_sums(counts, self._shared(), len(self._history))
 
     def orders(self, number: int) -> dict[str, Order]:
         """Return what each member of a secure sum is to do next."""
@@ -202,7 +212,7 @@ class Coordinator:
 
         Args:
             absent: client name -> why there is no update of it.
-            token: what `open_round` gave; where it is given, a coordinator of another life refuses.
+            token: of the round as it was opened; where it is given, a coordinator of another life refuses.
 
         Raises:
             LostUpdatesError: this coordinator was started after the round had been opened.
@@ -219,6 +229,8 @@ class Coordinator:
             )
         members = self._intake.members()
         updates = [self._updates[name] for name in sorted(self._updates) if members is None or name in members]
+        uncounted = self._updates.keys() - {update.client for update in updates}
+        absent = dict.fromkeys(uncounted, "it counts nothing by the rule of the round") | dict(absent)
         given = self._intake.joined(updates, self._shared())
         joined, state, report = self._aggregator.update(self._state, self._shared(), given)
         weights = self._weights | joined

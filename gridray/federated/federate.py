@@ -79,7 +79,7 @@ def federate(
             history.append(run_round(federation))
             if on_progress is not None:
                 on_progress(history[-1])
-        federation.ask("open_round")
+        federation.ask_patiently("open_round")
         broadcast = sites.call(federation.coordinator, "broadcast")
         evaluate_weights(federation, broadcast)
         federation.ask("end_run", _reason(config, num_rounds, len(history)))

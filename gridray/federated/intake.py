@@ -88,12 +88,11 @@ class Intake:
             self._crossings.append(replace(crossing, norm=norm))
         return received
 
-    def open_sums(self, updates: Mapping[str, ClientUpdate], start: Weights, round_index: int) -> int:
-        """Open secure sums over the updates that came in; return their number, 0 without masks."""
+    def open_sums(self, counts: Mapping[str, float], start: Weights, round_index: int) -> int:
+        """Open secure sums over the clients that count more than 0; return their number, 0 without masks."""
         if self._terms.protection.secure_aggregation is None:
             return 0
-        num_samples = {name: update.num_samples for name, update in updates.items()}
-        return self._sums.open(num_samples, round_index, sum(array.size for array in start.values()))
+        return self._sums.open(counts, round_index, sum(array.size for array in start.values()))
 
     @property
     def sums(self) -> MaskedSums:

@@ -74,11 +74,11 @@ class MaskedSums:
         self.means: list[GroupMean] = []
         self._num_values = 0
 
-    def open(self, num_samples: Mapping[str, int], round_index: int, num_values: int) -> int:
+    def open(self, counts: Mapping[str, float], round_index: int, num_values: int) -> int:
         """Open a sum for each group of members; return how many there are.
 
         Args:
-            num_samples: member -> samples that its update counts for.
+            counts: client -> what its update counts, 0 or more; who counts nothing is in no sum.
             round_index: the round.
             num_values: length of an update.
 
@@ -86,15 +86,16 @@ class MaskedSums:
             FederationError: too few members for the groups.
         """
         secure, compression = self._protection.secure_aggregation, self._protection.compression
-        if secure is None or len(num_samples) < MIN_COHORT * secure.num_groups:
+        counts = {name: count for name, count in counts.items() if count > 0.0}
+        if secure is None or len(counts) < MIN_COHORT * secure.num_groups:
             groups = 0 if secure is None else secure.num_groups
             raise FederationError(
-                f"{len(num_samples)} updates in round {round_index} are too few for {groups} masked sums of "
+                f"{len(counts)} updates that count in round {round_index} are too few for {groups} masked sums of "
                 f"{MIN_COHORT} or more: bring clients back and run again"
             )
-        most = max(num_samples.values())
+        most = max(counts.values())
         is_even = self._protection.utility_noise is not None
-        self._weights = {name: 1.0 if is_even else count / most for name, count in num_samples.items()}
+        self._weights = {name: 1.0 if is_even else count / most for name, count in counts.items()}
         self._num_values, self.means = num_values, []
         codec = self._codec()
         self._sums = [
@@ -108,7 +109,7 @@ class MaskedSums:
                     word_bits=codec.values.word_bits,
                 )
             )
-            for group in masked_groups(sorted(num_samples), secure.num_groups, round_index)
+            for group in masked_groups(sorted(counts), secure.num_groups, round_index)
         ]
         return len(self._sums)
 

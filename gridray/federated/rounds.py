@@ -11,7 +11,7 @@ import numpy as np
 from gridray.algorithms.base import Learner
 from gridray.federated.client import ClientDescription, UtilityClient
 from gridray.federated.config import FederateConfig
-from gridray.federated.coordinator import Coordinator, LostUpdatesError, RoundRecord
+from gridray.federated.coordinator import Coordinator, LostUpdatesError, OpenRound, RoundRecord
 from gridray.federated.masked_moments import sum_moments
 from gridray.federated.masked_round import sum_under_masks
 from gridray.federated.membership import check_agreement, client_spec, initial_learner, signed_rules
@@ -52,8 +52,8 @@ class Federation:
         """Return what the coordinator answers."""
         return self.sites.value(self.sites.call(self.coordinator, method, *arguments))
 
-    def history(self) -> tuple[RoundRecord, ...]:
-        """Return the rounds that are closed; a coordinator that is being started again is waited for.
+    def ask_patiently(self, method: str) -> Any:  # noqa: ANN401
+        """Return what the coordinator answers; one that is being started again is waited for.
 
         Raises:
             MemberLostError: it did not come back.
@@ -61,10 +61,14 @@ class Federation:
         deadline = time.monotonic() + _REVIVE_S
         while time.monotonic() < deadline:
             try:
-                return tuple(self.ask("history"))
+                return self.ask(method)
             except MemberLostError:
                 time.sleep(_POLL_S)
-        return tuple(self.ask("history"))
+        return self.ask(method)
+
+    def history(self) -> tuple[RoundRecord, ...]:
+        """Return the rounds that are closed."""
+        return tuple(self.ask_patiently("history"))
 
 
 def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federation:
@@ -116,15 +120,19 @@ def run_round(federation: Federation) -> RoundRecord:
     Raises:
         FederationError: fewer clients than the quorum sent an update that was accepted.
     """
-    index = len(federation.history())
-    for _ in range(_ROUND_ATTEMPTS - 1):
+    index, num_failures = None, 0
+    while True:
+        opened: OpenRound = federation.ask_patiently("open_round")
+        if index is not None and opened.round > index:
+            # The coordinator had closed the round and died over the answer.
+            return federation.history()[index]
+        index = opened.round
         try:
-            return _attempt(federation, index)
+            return _attempt(federation, opened)
         except (MemberLostError, LostUpdatesError):
-            # It may have closed the round and died over the answer.
-            if len(history := federation.history()) > index:
-                return history[index]
-    return _attempt(federation, index)
+            num_failures += 1
+            if num_failures == _ROUND_ATTEMPTS:
+                raise
 
 
 def drawn_clients(config: FederateConfig, round_index: int) -> list[str]:
@@ -146,9 +154,8 @@ def evaluate_weights(federation: Federation, broadcast: Any) -> dict[str, str]: 
     return _deliver(federation, "receive_report", reports, sites.late(reports))
 
 
-def _attempt(federation: Federation, index: int) -> RoundRecord:
-    config, sites = federation.config, federation.sites
-    token = federation.ask("open_round")
+def _attempt(federation: Federation, opened: OpenRound) -> RoundRecord:
+    config, sites, index = federation.config, federation.sites, opened.round
     broadcast = sites.call(federation.coordinator, "broadcast")
     if config.evaluation is not None and index % config.evaluation.every == 0:
         evaluate_weights(federation, broadcast)
@@ -159,7 +166,7 @@ def _attempt(federation: Federation, index: int) -> RoundRecord:
         _until_full(federation, index, broadcast, absent)
     if config.protection.secure_aggregation is not None:
         absent |= sum_under_masks(sites, federation.coordinator, federation.clients)
-    record: RoundRecord = federation.ask("close_round", absent, token)
+    record: RoundRecord = federation.ask("close_round", absent, opened.token)
     return record
 
 

@@ -69,7 +69,24 @@ class Sharing:
         rules = self._aggregators(num_clients)
         if not rules:
             raise ConfigError("No weight is sent, all are 'local' or 'fixed': give at least one group a rule")
-        return grouped(rules)
+        choices = [choice for choice in self.rules.values() if choice.rule not in {FIXED, LOCAL}]
+        is_one = all(choice == choices[0] for choice in choices)
+        return grouped(rules)._replace(weigh=next(iter(rules.values())).weigh if is_one else None)
+
+    def check_masked(self, num_clients: int) -> None:
+        """Refuse groups that count clients differently: one sum under masks has one count for each.
+
+        Raises:
+            ConfigError: names the rule.
+        """
+        rules = self._aggregators(num_clients)
+        if self.aggregator(num_clients).weigh is None:
+            for group, rule in rules.items():
+                if rule.weigh is not None:
+                    raise ConfigError(
+                        f"Rule {self.rules[group].rule!r} counts clients in its own way, and a sum under masks has one "
+                        "count for each: give all groups this rule and these settings, or switch secure_aggregation off"
+                    )
 
     def controlled(self, names: Iterable[str], num_clients: int) -> list[str]:
         """Return the names of the sent weights whose rule uses control variates."""

@@ -19,7 +19,8 @@ from gridray.tasks.fleets.inverters import Autonomy, Inverters
 from gridray.tasks.signals import outdoor_c, wind_pu
 from gridray.tasks.siting import INVERTER_OVERSIZE, site_inverters, site_item, spread_buses
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
+from gridray.tasks.twin_config import InverterConfig
+from gridray.tasks.twin_task import TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.feeders.components import Generator
@@ -97,16 +98,7 @@ class Curtailment(TwinTask):
             FlexibleLoads(feeder, loads, largest, config.flexible_share, config.rebound, step_h),
             HeatPumps(heat_pumps, first_wind + len(wind), outdoor_c(config), step_h),
         )
-        twin = Twin(
-            feeder,
-            grid,
-            loads,
-            fleets,
-            step_minutes=config.step_minutes,
-            has_local_controls=True,
-            regulator_delay_scale=config.regulator_delay_scale,
-            has_thermal_image=config.has_thermal_image,
-        )
+        twin = Twin(config, feeder, grid, loads, fleets, has_local_controls=True)
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -18,7 +18,8 @@ from gridray.tasks.fleets.ev_chargers import EvChargers
 from gridray.tasks.signals import load_signal, price_signal
 from gridray.tasks.siting import site_item, spread_buses
 from gridray.tasks.twin import Twin, calendar
-from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
+from gridray.tasks.twin_config import TwinConfig
+from gridray.tasks.twin_task import TwinTask, customers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,15 +102,13 @@ class EvCharging(TwinTask):
         prices = price_signal(config, config.look_ahead_h)
         self._prices, self._mean_price = prices.series, float(prices.series.mean())
         twin = Twin(
+            config,
             feeder,
             grid,
             loads,
             (self.chargers,),
-            step_minutes=config.step_minutes,
             signals=(prices, load_signal(config, loads, config.look_ahead_h)),
             has_local_controls=True,
-            regulator_delay_scale=config.regulator_delay_scale,
-            has_thermal_image=config.has_thermal_image,
             first_hour=config.first_hour,
         )
         super().__init__(config, twin)

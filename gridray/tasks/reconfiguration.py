@@ -19,7 +19,8 @@ from gridray.tasks.fleets.switches import Switches
 from gridray.tasks.fleets.zones import find_zones
 from gridray.tasks.switch_siting import with_switchgear
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import TwinConfig, TwinTask, customers
+from gridray.tasks.twin_config import TwinConfig
+from gridray.tasks.twin_task import TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import Interval, TwinState
@@ -120,16 +121,7 @@ class Reconfiguration(TwinTask):
             feeder, loads, self.switches, config.customer_kw, config.step_minutes, config.switching_minutes
         )
         fleets = (self.outages, self.switches, self.supply)
-        twin = Twin(
-            feeder,
-            grid,
-            loads,
-            fleets,
-            step_minutes=config.step_minutes,
-            has_local_controls=True,
-            regulator_delay_scale=config.regulator_delay_scale,
-            has_thermal_image=config.has_thermal_image,
-        )
+        twin = Twin(config, feeder, grid, loads, fleets, has_local_controls=True)
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridray.tasks.twin import Loads
-    from gridray.tasks.twin_task import TwinConfig
+    from gridray.tasks.twin_config import TwinConfig
 
 MEAN_EUR_PER_MWH = 45.0
 """About the mean of `profiles.price`, for the scale of the channel."""

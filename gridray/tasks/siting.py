@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gridray.feeders.feeder import Feeder
-    from gridray.tasks.twin_task import InverterConfig
+    from gridray.tasks.twin_config import InverterConfig
 
 INVERTER_OVERSIZE = 1.1
 """kVA over kW, so that 0.44 pu of reactive power is left at full active power."""

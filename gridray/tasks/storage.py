@@ -17,7 +17,8 @@ from gridray.tasks.fleets.inverters import Autonomy, Inverters
 from gridray.tasks.signals import load_signal, price_signal
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
+from gridray.tasks.twin_config import InverterConfig
+from gridray.tasks.twin_task import TwinTask, customers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,17 +86,7 @@ class Storage(TwinTask):
         self.unit_eur = float(self.batteries.battery.kwh.sum()) * self.mean_eur_per_kwh
         signals = (prices, load_signal(config, loads, config.look_ahead_h))
         fleets = (self.batteries, sun)
-        twin = Twin(
-            feeder,
-            grid,
-            loads,
-            fleets,
-            step_minutes=config.step_minutes,
-            signals=signals,
-            has_local_controls=True,
-            regulator_delay_scale=config.regulator_delay_scale,
-            has_thermal_image=config.has_thermal_image,
-        )
+        twin = Twin(config, feeder, grid, loads, fleets, signals=signals, has_local_controls=True)
         super().__init__(config, twin)
 
     def prices_eur_per_kwh(self, day: int) -> NDArray[np.float64]:

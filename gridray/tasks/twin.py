@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gridray.tasks.base import ActionChannel
     from gridray.tasks.constraints import VoltageDepths
     from gridray.tasks.fleets.base import Fleet
+    from gridray.tasks.twin_config import TwinConfig
 
 SOLVER_TOLERANCE = 1e-6
 """Voltage tolerance of a step, pu: far below what any meter sees."""
@@ -115,36 +116,33 @@ class Twin:
     """Feeder, loads, fleets and signals on one clock.
 
     Within an interval the fleets act on their set-points, then the power flow is solved; `has_local_controls` lets the
-    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them. With a
-    `regulator_delay_scale` above 0 its regulators move only once their delays, times this, have run: an interval is
-    then what its end brings. `has_thermal_image` judges overloads by the heat of lines and transformers.
-    Episodes begin first_hour hours after midnight.
+    feeder's own regulator and capacitor controls settle after each action, as where nobody commands them; with a
+    `regulator_delay_scale` above 0 its regulators move only once their delays have run: an interval is then what its
+    end brings. Episodes begin first_hour hours after midnight.
     """
 
     def __init__(  # noqa: PLR0913
         self,
+        config: TwinConfig,
         feeder: Feeder,
         grid: CompiledFeeder,
         loads: Loads,
         fleets: Sequence[Fleet],
         *,
-        step_minutes: int,
         signals: Sequence[Signal] = (),
         has_local_controls: bool = False,
-        regulator_delay_scale: float = 0.0,
-        has_thermal_image: bool = False,
         first_hour: int = 0,
     ) -> None:
         """Put the parts together."""
         self.feeder, self.grid, self.loads = feeder, grid, loads
         self.fleets = tuple(fleets)
         self.signals = tuple(signals)
-        self.step_h, self.num_steps, self.first_step, _ = calendar(step_minutes, 0, first_hour)
+        self.step_h, self.num_steps, self.first_step, _ = calendar(config.step_minutes, 0, first_hour)
         self.nominal_kw = float(loads.kw.sum())
-        self.constraints = Constraints(feeder, grid, step_minutes, has_thermal_image=has_thermal_image)
+        self.constraints = Constraints(feeder, grid, config.step_minutes, has_thermal_image=config.has_thermal_image)
         self._has_local_controls = has_local_controls
-        has_delays = has_local_controls and regulator_delay_scale > 0.0
-        self._tap_timing = tap_timing(feeder, grid, regulator_delay_scale) if has_delays else None
+        delay_scale = config.regulator_delay_scale if has_local_controls else 0.0
+        self._tap_timing = tap_timing(feeder, grid, delay_scale) if delay_scale > 0.0 else None
         self._starts = DayStarts(grid, SOLVER_TOLERANCE)
         self.action_channels: tuple[ActionChannel, ...] = sum((fleet.action_channels for fleet in self.fleets), ())
         self.observation_channels = self._observation_channels()

@@ -19,7 +19,8 @@ from gridray.tasks.fleets.operations import NO_BUDGET, OperationBudget
 from gridray.tasks.fleets.regulators import Regulators
 from gridray.tasks.siting import site_inverters
 from gridray.tasks.twin import Twin
-from gridray.tasks.twin_task import InverterConfig, TwinTask, customers
+from gridray.tasks.twin_config import InverterConfig
+from gridray.tasks.twin_task import TwinTask, customers
 
 if TYPE_CHECKING:
     from gridray.tasks.twin import Interval, TwinState
@@ -87,14 +88,7 @@ class VoltVar(TwinTask):
             Inverters("pv", pv, grid, first, pv_pu, step_h, trip=config.pv_trip),
             Batteries(batteries, first + len(pv), step_h),
         )
-        twin = Twin(
-            feeder,
-            grid,
-            loads,
-            fleets,
-            step_minutes=config.step_minutes,
-            has_thermal_image=config.has_thermal_image,
-        )
+        twin = Twin(config, feeder, grid, loads, fleets)
         super().__init__(config, twin)
 
     def score(self, state: TwinState, interval: Interval) -> StepResult:

@@ -27,6 +27,7 @@ class Aggregate(NamedTuple):
 
 InitFunction = Callable[[Weights], dict[str, NDArray[Any]]]
 UpdateFunction = Callable[[State, Weights, Sequence[ClientUpdate]], Aggregate]
+WeighFunction = Callable[[Sequence[ClientUpdate]], dict[str, float]]
 
 
 class Aggregator(NamedTuple):
@@ -38,6 +39,8 @@ class Aggregator(NamedTuple):
     min_updates: updates that a round needs, or the rule promises nothing.
     max_staleness: rounds by which an update may be behind; above 0 only for rules that count staleness.
     needs_value: whether updates must carry a value report.
+    weigh: updates, whose weights are not read -> what each client counts in a sum under masks, 0 or more; where it is
+        missing, its samples.
     has_controls: whether clients correct their gradients by control variates and send how these changed.
     """
 
@@ -46,6 +49,7 @@ class Aggregator(NamedTuple):
     min_updates: int = 1
     max_staleness: int = 0
     needs_value: bool = False
+    weigh: WeighFunction | None = None
     has_controls: bool = False
 
 

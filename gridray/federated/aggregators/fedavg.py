@@ -38,4 +38,7 @@ def fedavg(config: FedAvgConfig) -> Aggregator:
             shares = np.full(len(rows), 1.0 / len(rows))
         return Aggregate(unstacked(weighted_mean(rows, shares), weights), dict(state), {})
 
-    return Aggregator(init=no_state, update=update)
+    def weigh(updates: Sequence[ClientUpdate]) -> dict[str, float]:
+        return {update.client: 1.0 for update in updates}
+
+    return Aggregator(init=no_state, update=update, weigh=weigh if config.count_by == "clients" else None)

@@ -3,12 +3,13 @@
 Rengarajan et al., "Federated ensemble-directed offline reinforcement learning", NeurIPS 2024: shares are proportional
 to samples * exp(temperature * value). Three things differ. Values are standardised over the cohort, so that a
 temperature means the same in volts and in dollars, and shares are computed in log space. No client has more than
-max_share. And a value that is far above all others is no reason to follow its client but to leave it out.
+max_share. And a value that is far above all others is no reason to follow its client but to leave it out. Under masks
+no client has more than 1 / MIN_COHORT, or the sum would be little else than its update.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from gridray.errors import ConfigError, FederationError
 from gridray.federated.aggregators.base import Aggregate, Aggregator, State, no_state
 from gridray.federated.aggregators.stacking import in_order, stacked, unstacked, weighted_mean
+from gridray.federated.privacy.secure_messages import MIN_COHORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +60,8 @@ def fedora(config: FedoraConfig) -> Aggregator:
 
     def update(state: State, weights: Weights, updates: Sequence[ClientUpdate]) -> Aggregate:
         _, rows, samples = stacked(weights, updates)
+        if len(updates) == 1:
+            return Aggregate(unstacked(rows[0], weights), dict(state), {})
         shares = ensemble_shares(_values(updates), samples, config)
         report = {
             "effective_clients": 1.0 / float(np.square(shares).sum()),
@@ -66,7 +70,13 @@ def fedora(config: FedoraConfig) -> Aggregator:
         }
         return Aggregate(unstacked(weighted_mean(rows, shares), weights), dict(state), report)
 
-    return Aggregator(init=no_state, update=update, needs_value=True)
+    def weigh(updates: Sequence[ClientUpdate]) -> dict[str, float]:
+        samples = np.array([update.num_samples for update in in_order(updates)], dtype=np.float64)
+        shares = ensemble_shares(_values(updates), samples, replace(config, max_share=hidden))
+        return {update.client: float(share) for update, share in zip(in_order(updates), shares, strict=True)}
+
+    hidden = min(config.max_share, 1.0 / MIN_COHORT)
+    return Aggregator(init=no_state, update=update, needs_value=True, weigh=weigh)
 
 
 def ensemble_shares(

@@ -9,12 +9,12 @@ from gridray.algorithms.bc import BcConfig
 from gridray.algorithms.train import TrainConfig, Training
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.evaluation.statistics import paired_difference
-from gridray.policies.registry import make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from gridray.algorithms.base import Learner
     from gridray.datasets.dataset import OfflineDataset
     from gridray.policies.base import Policy
     from gridray.tasks.base import Task
@@ -25,30 +25,33 @@ JUDGED_BY = ("returns", "violation_share", "losses_kwh")
 GAIN = "gain_over_alone"
 
 
-def own_policies(
-    dataset: OfflineDataset, task: Task, *, algorithm: str, learner: Mapping[str, Any], size: tuple[int, int], seed: int
-) -> dict[str, Policy]:
-    """Return the utility's controls, and what cloning and the algorithm make of its own data alone.
+def own_learners(
+    dataset: OfflineDataset, *, algorithm: str, learner: Mapping[str, Any], size: tuple[int, int], seed: int
+) -> dict[str, Learner]:
+    """Return what cloning and the algorithm make of the utility's data alone.
 
     Args:
         dataset: the utility's own.
-        task: its task.
         algorithm: of the federation.
         learner: its configuration.
         size: updates in all, rows of a batch.
         seed: decides first weights and batches.
     """
-    known = {field.name for field in fields(BcConfig)}
-    cloning = {key: value for key, value in learner.items() if key in known}
-    policies = {TODAY: make_policy(TODAY, task)}
-    for name, kind, settings in ((CLONED, "bc", cloning), (ALONE, algorithm, dict(learner))):
+    learners = {}
+    for name, kind, settings in ((CLONED, "bc", cloning(learner)), (ALONE, algorithm, dict(learner))):
         config = TrainConfig(
             dataset=dataset.path, algorithm=kind, learner=settings, num_updates=size[0], batch_size=size[1], seed=seed
         )
         training = Training(config, dataset)
         training.advance(size[0])
-        policies[name] = training.learner.policy()
-    return policies
+        learners[name] = training.learner
+    return learners
+
+
+def cloning(learner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what cloning knows of another learner's configuration."""
+    known = {field.name for field in fields(BcConfig)}
+    return {key: value for key, value in learner.items() if key in known}
 
 
 def judged(policies: Mapping[str, Policy], task: Task, num_days: int, *, seed: int) -> dict[str, float]:

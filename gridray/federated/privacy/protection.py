@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SUM_RULES = frozenset({"fedavg", "fedadam", "fedyogi"})
 """Rules that need no more than the sum of the updates."""
+WEIGHED_RULES = frozenset({"fedora"})
+"""Rules that need no more than the sum of the updates, each counted by what its client says of itself."""
 ROBUST_RULES = frozenset({"median", "trimmed_mean", "krum", "geometric_median", "clipped_mean"})
 """Rules that compare single updates with each other."""
 MIN_GROUPS = 3
@@ -171,8 +173,12 @@ def _check_masked_rules(rules: Sequence[str], num_groups: int) -> None:
                 f"num_groups {MIN_GROUPS} or more, so that the rule compares sums of groups of {MIN_COHORT} or more, "
                 "or switch one of the two off"
             )
-        if rule not in ROBUST_RULES | SUM_RULES:
+        if rule in WEIGHED_RULES and num_groups > 1:
+            raise ConfigError(
+                f"Rule {rule!r} weighs clients and not groups of them: give secure_aggregation num_groups 1"
+            )
+        if rule not in ROBUST_RULES | SUM_RULES | WEIGHED_RULES:
             raise ConfigError(
                 f"Rule {rule!r} needs more of each client than a sum, and secure aggregation gives nothing else: give "
-                f"one of {', '.join(sorted(SUM_RULES))}, or switch secure_aggregation off"
+                f"one of {', '.join(sorted(SUM_RULES | WEIGHED_RULES))}, or switch secure_aggregation off"
             )

@@ -95,20 +95,6 @@ class WeightedCodec:
         return self.values.decode(words[:-2]) / weight, float(weight**2 / square)
 
 
-def value_weight(value: float, centre: float, *, temperature: float, least: float) -> float:
-    """Return the weight of a member by its own estimate of its policy's value.
-
-    clip(exp(temperature * (value - centre)), least, 1): a member that inflates its value gains no more than weight 1.
-
-    Args:
-        value: estimated return, standardised as all members agreed.
-        centre: public number, the secure mean of the last round's values.
-        temperature: 0 makes all weights 1.
-        least: smallest weight, above 0.
-    """
-    return float(np.exp(np.clip(temperature * (value - centre), np.log(least), 0.0)))
-
-
 def _exchange(
     server: SecureServer,
     channel: Channel,
