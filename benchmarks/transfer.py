@@ -22,6 +22,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.evaluation.statistics import mean_interval, paired_difference
 from gridray.federated.config import FederateConfig
 from gridray.federated.federate import federate
+from gridray.feeders.library import load_feeder
+from gridray.feeders.writing import write_feeder
 from gridray.policies.registry import make_policy
 from gridray.tasks.registry import make_task
 
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 TRAINED_ON = ("ieee13", "ieee34", *(f"synthetic-{60 + 12 * i}-{100 + i}" for i in range(24)))
 VALIDATED_ON = tuple(f"synthetic-{75 + 35 * i}-{201 + i}" for i in range(8))
+SET_POINTS_V = (120.0, 125.0)
+"""Of the regulators of the synthetic feeders that are trained on, V; of one kind, policies take the voltage for it."""
 UNSEEN = ("ieee123", *(f"synthetic-{60 + 15 * i}-{i + 1}" for i in range(20)))
 # Taps and capacitors are as droop's controls have them, and are cloned. What an inverter's vars are good for, such as
 # taps that need not move, shows after a while: a deviate stays for two hours.
@@ -88,11 +93,23 @@ def recorded(folder: Path, feeder: str, num_episodes: int) -> Path:
     """Return the dataset of a feeder that is trained on, recorded where there is none yet."""
     path, seed = folder / "data" / feeder, TRAINED_ON.index(feeder)
     if not path.exists():
-        task_config = {"feeder": feeder, "utility": feeder, "seed": seed}
+        task_config = {"feeder": set_regulators(folder, feeder, seed), "utility": feeder, "seed": seed}
         config = RecordConfig(task_config=task_config, num_episodes=num_episodes, seed=seed, **RECORDED)
         record(config, path, use_ray=False)
         sys.stderr.write(f"recorded {feeder}\n")
     return path
+
+
+def set_regulators(folder: Path, name: str, seed: int) -> str:
+    """Return the name of an IEEE feeder, or the file of a synthetic one with its own set-point for its regulators."""
+    if name.startswith("ieee"):
+        return name
+    feeder, file = load_feeder(name), folder / "feeders" / f"{name}.yaml"
+    vreg_v = round(float(np.random.default_rng(seed).uniform(*SET_POINTS_V)), 1)
+    regulators = tuple(replace(regulator, vreg_v=vreg_v) for regulator in feeder.regulators)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_feeder(replace(feeder, regulators=regulators), file)
+    return str(file)
 
 
 def train(folder: Path, feeders: Sequence[str], part: str, size: dict[str, int]) -> Bundle:
