@@ -25,7 +25,7 @@ from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -114,19 +114,35 @@ def run(library: str, algorithm: str, data: str, columns: Columns, seed: int, *,
     return SETS[data][1](lambda observations: act(((observations - mean) / std).astype(np.float32)))
 
 
-def trust(out: Path, *, seconds: float, quick: bool) -> None:
-    """Fill the table's missing cells for so many seconds, and write it with its summary after each."""
-    table: dict[str, Any] = json.loads(out.read_text("utf-8")) if out.exists() else {}
-    if table and table["settings"] != _settings(quick=quick):
-        raise SystemExit(f"'{out}' is of other settings: give another file, or remove it")
-    cells: dict[str, float] = table.get("returns", {})
-    start, recorded = time.perf_counter(), {}
+def trust(out: Path, *, seconds: float, quick: bool, share: tuple[int, int], parts: Sequence[Path]) -> None:
+    """Fill the table's missing cells for so many seconds, and write it with its summary after each.
+
+    Args:
+        out: the table; it goes on where it stopped.
+        seconds: no cell begins later.
+        quick: few updates and seeds.
+        share: which of how many shares of the cells are filled, counted from 0.
+        parts: tables of shares, whose cells replace those of out.
+    """
+    cells: dict[str, float] = {}
+    for path in (*([out] if out.exists() else []), *parts):
+        table = json.loads(path.read_text("utf-8"))
+        if table["settings"] != _settings(quick=quick):
+            raise SystemExit(f"'{path}' is of other settings: give another file, or remove it")
+        cells |= table["returns"]
     # All sets and algorithms with one seed first: a table that was stopped is a smaller one of the same kind.
     rows = [(seed, data, algorithm) for seed in MOST_SEEDS for data in SETS for algorithm in UPDATES]
     rows = [row for row in rows if row[0] in (range(2) if quick else _seeds(f"{row[1]} | {row[2]}"))]
     plan = [(*row, library) for row in rows for library in LIBRARIES]
     plan += [(*row, ON_OUR_BATCHES) for row in rows if row[0] < SAME_BATCHES and f"{row[1]} | {row[2]}" in MORE_SEEDS]
-    for seed, data, algorithm, library in plan:
+    mine, num_shares = share
+    if num_shares > 1:
+        # Cells of an algorithm and library take equally long: they go round.
+        plan.sort(key=lambda cell: (cell[2], cell[3], cell[1], cell[0]))
+    if parts:
+        _write(out, cells, len(plan), quick=quick)
+    start, recorded = time.perf_counter(), {}
+    for seed, data, algorithm, library in plan[mine::num_shares]:
         key = f"{data} | {algorithm} | {library} | {seed}"
         if key in cells:
             continue
@@ -159,7 +175,7 @@ def _write(out: Path, cells: dict[str, float], num_planned: int, *, quick: bool)
         "behaviour": "mean return over seeds of the last policy; interval: 95 % of 10,000 bootstraps over seeds",
         "settings": _settings(quick=quick),
         "summary": {name: row for name, row in summary.items() if row},
-        "returns": cells,
+        "returns": dict(sorted(cells.items())),
     }
     aside = out.with_suffix(".partial")
     aside.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
@@ -169,7 +185,9 @@ def _write(out: Path, cells: dict[str, float], num_planned: int, *, quick: bool)
 def _compare(cells: dict[str, float], row: str) -> dict[str, Any]:
     """Return both libraries' means with intervals, and that of the difference of means."""
     rng = np.random.default_rng(0)
-    values = {lib: np.array([v for k, v in cells.items() if k.startswith(f"{row} | {lib} |")]) for lib in TRAINERS}
+    # Sorted, so that a table filled in shares has the same bootstraps.
+    ordered = sorted(cells.items())
+    values = {lib: np.array([v for k, v in ordered if k.startswith(f"{row} | {lib} |")]) for lib in TRAINERS}
     values = {lib: part for lib, part in values.items() if lib in LIBRARIES or len(part) > 1}
     if any(len(part) < 2 for part in values.values()):
         return {}

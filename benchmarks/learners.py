@@ -2,8 +2,14 @@
 
 Commands:
     OMP_NUM_THREADS=1 python benchmarks/learners.py speed benchmarks/learners.json
+    OMP_NUM_THREADS=1 python benchmarks/learners.py speed benchmarks/learners_mkl.json --mkl
     OMP_NUM_THREADS=1 python benchmarks/learners.py trust benchmarks/learners_trust.json
-The second goes on where it stopped when it is started again; --seconds ends it early; --quick makes tiny ones.
+The last goes on where it stopped when it is started again; --seconds ends it early; --quick makes tiny ones.
+Its shares may run side by side, each with a file of its own, such as on 16 cores:
+    for i in $(seq 0 15); do
+        OMP_NUM_THREADS=1 python benchmarks/learners.py trust part$i.json --share $i/16 &
+    done; wait
+    OMP_NUM_THREADS=1 python benchmarks/learners.py trust benchmarks/learners_trust.json --merge part*.json
 """
 
 from __future__ import annotations
@@ -87,9 +93,18 @@ def speed(algorithms: list[str], *, quick: bool) -> dict[str, Any]:
         "batch": BATCH,
         "hidden_sizes": settings["hidden_sizes"],
         "rounds": ROUNDS,
+        "has_onednn": bool(torch.backends.mkldnn.enabled),
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
     }
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """Return I and N of "I/N"."""
+    index, _, number = text.partition("/")
+    if not (index.isdigit() and number.isdigit() and int(index) < int(number)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no share: give I/N with I from 0 to N - 1")
+    return int(index), int(number)
 
 
 def main() -> None:
@@ -98,18 +113,22 @@ def main() -> None:
     parser.add_argument("mode", choices=("speed", "trust"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop the trust table after this time")
+    parser.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N", help="of the trust table, I from 0")
+    parser.add_argument("--merge", nargs="+", type=Path, default=[], help="tables of shares, to be put together")
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, help="of the speed table")
+    parser.add_argument("--mkl", action="store_true", help="multiply by PyTorch's BLAS alone, never by oneDNN")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = not options.mkl
     if options.mode == "speed":
         options.out.write_text(json.dumps(speed(options.algorithms, quick=options.quick), indent=1) + "\n", "utf-8")
     else:
         from learner_trust import trust  # noqa: PLC0415  # it records grid data, which speed does not need
 
-        trust(options.out, seconds=options.seconds, quick=options.quick)
+        trust(options.out, seconds=options.seconds, quick=options.quick, share=options.share, parts=options.merge)
 
 
 if __name__ == "__main__":

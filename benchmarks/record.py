@@ -1,5 +1,8 @@
 """Measure recording: transitions per second beside the bare environment, files included, and memory by size.
 
+Both run on one and the same core, to which the process is bound: the environment, and recording's policy, steps, files
+and digests. The environment alone has no policy, its actions were drawn before. More cores are more actors, of both.
+
 Command: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/record.py benchmarks/record.json
 Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions of the memory runs); --memory-only
 (keeps the file's throughput). Memory to 10^7 transitions, which takes some 5 GB of disk under TMPDIR and some minutes:
@@ -10,7 +13,9 @@ Options: --quick (tiny sizes, 13 bus only); --sizes 100000 1000000 (transitions 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,9 +31,9 @@ from gridray.datasets.record import RecordConfig, record
 from gridray.envs.registration import make_vector_env
 
 NUM_ENVS = 256
-FEEDERS = {"ieee13": 600_000, "ieee123": 250_000}
+FEEDERS = {"ieee13": 1_000_000, "ieee123": 500_000}
 """Transitions recorded of each: enough that a day's file has hundreds of rows."""
-REPEATS = 4
+REPEATS, BARE_REPEATS = 3, 3
 STEPS_PER_DAY = 96
 
 
@@ -38,6 +43,7 @@ def bare_steps_per_second(feeder: str, num_steps: int) -> float:
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1.0, 1.0, (num_steps, NUM_ENVS, len(envs.task.action_channels))).astype(np.float32)
     envs.reset(seed=0)
+    gc.collect()
     start = time.perf_counter()
     for action in actions:
         envs.step(action)
@@ -60,6 +66,7 @@ def record_once(feeder: str, num_transitions: int, folder: Path) -> dict[str, An
     """Record, check and open a dataset in this process; rate of all that and peak memory, MB."""
     config = settings(feeder, num_transitions)
     before_mb = peak_mb()
+    gc.collect()
     start = time.perf_counter()
     dataset = record(config, folder / f"{feeder}-{num_transitions}", use_ray=False)
     seconds = time.perf_counter() - start
@@ -75,20 +82,29 @@ def record_once(feeder: str, num_transitions: int, folder: Path) -> dict[str, An
 
 
 def compare(feeder: str, num_transitions: int, num_steps: int) -> dict[str, Any]:
-    """Measure the bare environment before and after recording, so that what else the machine does shows in both."""
+    """Measure the bare environment before and after each recording: what else the machine does shows in both."""
     folder = Path(tempfile.mkdtemp())
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
     # Compiled kernels, profiles and imports are paid once.
     bare_steps_per_second(feeder, 2)
-    record_once(feeder, 5 * STEPS_PER_DAY, folder)
+    record_once(feeder, 5 * STEPS_PER_DAY, folder / "first")
     repeats = REPEATS if num_steps > 10 else 1
-    bare = [bare_steps_per_second(feeder, num_steps) for _ in range(repeats)]
-    recorded = record_once(feeder, num_transitions, folder)
-    bare += [bare_steps_per_second(feeder, num_steps) for _ in range(repeats)]
+    bare, runs = [], []
+    for repeat in range(repeats):
+        bare += [bare_steps_per_second(feeder, num_steps) for _ in range(BARE_REPEATS)]
+        runs.append(record_once(feeder, num_transitions, folder / str(repeat)))
+        shutil.rmtree(folder / str(repeat))
+    bare += [bare_steps_per_second(feeder, num_steps) for _ in range(BARE_REPEATS)]
+    os.sched_setaffinity(0, cores)
     shutil.rmtree(folder)
-    per_second = recorded["transitions_per_second"]
-    return recorded | {
+    per_second = median(run["transitions_per_second"] for run in runs)
+    return runs[-1] | {
+        "transitions_per_second": round(per_second),
         "bare_steps_per_second": round(median(bare)),
         "share_of_bare": round(per_second / median(bare), 3),
+        "runs": [run["transitions_per_second"] for run in runs],
+        "bare_runs": [round(rate) for rate in bare],
     }
 
 

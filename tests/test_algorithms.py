@@ -70,12 +70,13 @@ def test_weights_go_round_and_the_actions_with_them(name: str) -> None:
     assert_same(weights, before)
 
 
-def test_training_state_and_weights_are_all_that_continuation_needs(name: str) -> None:
-    whole, stopped = learner_of(name, seed=1), learner_of(name, seed=1)
+@pytest.mark.parametrize("width", [5, 130])
+def test_training_state_and_weights_are_all_that_continuation_needs(name: str, width: int) -> None:
+    # Wide layers are multiplied by another library than narrow ones.
+    whole, stopped, resumed = (learner_of(name, seed=seed, hidden_sizes=[width, width]) for seed in (1, 1, 9))
     for step in range(3):
         whole.update(transitions(32, seed=step))
         stopped.update(transitions(32, seed=step))
-    resumed = learner_of(name, seed=9)
     resumed.set_training_state(stopped.get_training_state())
     resumed.set_weights(stopped.get_weights())
     for step in range(3, 6):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transitions import learner_of, transitions
 
-from gridray.algorithms import sampled_values
+from gridray.algorithms import products, sampled_values
 from gridray.algorithms.base import Learner, normaliser_of
 from gridray.algorithms.networks import TwinCritic
 
@@ -254,13 +254,15 @@ def test_cql_losses_follow_the_paper(batch: dict[str, NDArray[Any]]) -> None:
     assert_losses(learner, batch, expected)
 
 
-def test_sampled_values_have_the_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("onednn_above", [0, 2**19])
+def test_sampled_values_have_the_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch, onednn_above: int) -> None:
+    monkeypatch.setattr(products, "_ONEDNN_ABOVE", onednn_above)
     generator = torch.Generator().manual_seed(0)
     critic = TwinCritic(3, 2, (8, 8))
     observations, actions = torch.randn(10, 3, generator=generator), torch.rand(10, 4, 2, generator=generator)
     densities = torch.randn(10, 4, generator=generator)
     # Three rows at a time, and one that is left.
-    monkeypatch.setattr(sampled_values, "_CACHED_ROWS", 12)
+    monkeypatch.setattr(sampled_values, "_CACHED_VALUES", 12 * 8)
     weights = list(critic.parameters())
     parts = critic.mean_log_sum_exp(observations, actions, densities)
     repeated = observations[:, None].expand(-1, 4, -1).reshape(40, 3)

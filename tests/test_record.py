@@ -22,9 +22,11 @@ from scipy.stats import norm
 from gridray.cli import main
 from gridray.config import load_config
 from gridray.datasets.behaviour import Behaviour, Draws, censored_normal
-from gridray.datasets.record import RecordConfig, record
+from gridray.datasets.drive import Driver
+from gridray.datasets.record import RECORDED_COLUMNS, RecordConfig, make_behaviour, record
+from gridray.datasets.schema import make_table, to_arrays, transition_schema
 from gridray.envs.vector_env import GridVectorEnv
-from gridray.errors import ConfigError
+from gridray.errors import ConfigError, DatasetError
 from gridray.policies.registry import make_policy
 from gridray.tasks.base import ActionChannel
 from gridray.tasks.registry import make_task
@@ -148,6 +150,37 @@ def test_log_probability_is_that_of_the_cut_normal() -> None:
     shifted = (actions - other) / 0.3
     _, log_q = censored_normal(other, shifted, 0.3)
     assert np.exp(log_q - log_p).mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_log_probability_of_an_end_is_exact_near_and_far() -> None:
+    # Cut at 1 from a mean of -1, z = 2 / std standard deviations away; the last ones underflow as a probability.
+    for z in (0.1, 1.0, 5.0, 20.0, 34.0, 36.0, 50.0, 400.0):
+        for side in (-1.0, 1.0):
+            _, value = censored_normal(np.array([[-side]]), np.array([[side * (z + 1.0)]]), 2.0 / z)
+            assert value[0] == pytest.approx(norm.logcdf(-z), rel=1e-12)
+
+
+def test_steps_without_a_solution_are_left_out_and_none_unfinished_is_kept() -> None:
+    task = make_task(CONFIG.task, CONFIG.task_config)
+    driver = Driver(task, make_behaviour(CONFIG, task), task.allowed_days()[:3], seed=5, prefix="run")
+    episodes = np.arange(3)
+    steps = driver.drive(episodes, 2)
+    sizes = len(task.observation_channels), len(task.action_channels)
+    schema = transition_schema(*sizes, task.cost_names, RECORDED_COLUMNS)
+
+    def rows() -> dict[str, NDArray[Any]]:
+        return to_arrays(make_table(driver.episode_rows(steps, 1, episodes[1:]), schema, where="here"))
+
+    whole = rows()
+    np.testing.assert_array_equal(whole["obs"], steps["obs"][1:, :-1].reshape(48, -1))
+    np.testing.assert_array_equal(whole["new_obs"], steps["obs"][1:, 1:].reshape(48, -1))
+    steps["is_kept"][1, 5] = False
+    left = rows()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(left[name], np.delete(values, 5, axis=0), err_msg=name)
+    steps["obs"][2, 3, 0] = np.nan
+    with pytest.raises(DatasetError, match="here: column 'obs', row 26 is not finite"):
+        rows()
 
 
 def test_behaviour_of_levels_explores_with_epsilon() -> None:

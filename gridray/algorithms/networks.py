@@ -1,4 +1,4 @@
-"""Networks of the offline learners: scales of the data, plain MLPs, twin critics in one batched product."""
+"""Networks of the offline learners: scales of the data, plain MLPs, twin critics."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gridray.algorithms.products import dense
 from gridray.algorithms.sampled_values import mean_log_sum_exp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 OBSERVATION_LIMIT = 10.0
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -68,18 +69,31 @@ class SplitNetwork(nn.Module):
         return self.last(self.features(inputs))
 
 
+class Layer(nn.Linear):
+    """A linear layer, with a ReLU where it is a hidden one."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, *, is_hidden: bool) -> None:
+        super().__init__(num_inputs, num_outputs)
+        self.is_hidden = is_hidden
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs [n, num_outputs]."""
+        return dense(inputs, self.weight.t(), self.bias, is_hidden=self.is_hidden)
+
+
 class Mlp(SplitNetwork):
     """Linear layers with ReLU between them; [n, sizes[0]] to [n, sizes[-1]]."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        last = len(sizes) - 2
+        self.layers = nn.ModuleList(Layer(*pair, is_hidden=index < last) for index, pair in enumerate(pairwise(sizes)))
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return what the last layer is given."""
         hidden = inputs
         for layer in self.layers[:-1]:
-            hidden = torch.relu_(layer(hidden))
+            hidden = layer(hidden)
         return hidden
 
     def last(self, hidden: Tensor) -> Tensor:
@@ -107,7 +121,7 @@ class Critic(nn.Module):
 
 
 class TwinCritic(Critic):
-    """Two Q functions side by side, each layer one batched product.
+    """Two Q functions side by side.
 
     kernels: per layer float32 [2, inputs, outputs]; biases: per layer float32 [2, 1, outputs].
     gains, shifts: per hidden layer float32 [2, 1, outputs], of the layer normalisation after its ReLU, if there is one.
@@ -134,7 +148,7 @@ class TwinCritic(Critic):
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n]."""
-        return self._values(observations, actions, [list(part) for part in self._parts()])
+        return self._values(observations, actions, self._parts())
 
     def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return Q values [2, n] that pass gradients to the actions and none to the critics."""
@@ -144,20 +158,23 @@ class TwinCritic(Critic):
         """Return log sum exp(Q - log density) over sampled actions; see `Critic`."""
         return mean_log_sum_exp([*self.kernels], [*self.biases], (observations, actions, densities))
 
-    def _parts(self) -> tuple[nn.ParameterList, ...]:
+    def _parts(self) -> Sequence[Iterable[Tensor]]:
         return self.kernels, self.biases, self.gains, self.shifts
 
-    def _values(self, observations: Tensor, actions: Tensor, parts: list[list[Tensor]]) -> Tensor:
-        kernels, biases, gains, shifts = parts
-        inputs = torch.cat((observations, actions), dim=1).expand(2, -1, -1)
-        hidden = torch.baddbmm(biases[0], inputs, kernels[0])
-        for index, (kernel, bias) in enumerate(zip(kernels[1:], biases[1:], strict=True)):
-            hidden = torch.relu_(hidden)
-            if gains:
-                scaled = functional.layer_norm(hidden, hidden.shape[-1:])
-                hidden = torch.addcmul(shifts[index], scaled, gains[index])
-            hidden = torch.baddbmm(bias, hidden, kernel)
-        return hidden.squeeze(2)
+    def _values(self, observations: Tensor, actions: Tensor, parts: Sequence[Iterable[Tensor]]) -> Tensor:
+        inputs = torch.cat((observations, actions), dim=1)
+        kernels = [kernel.unbind() for kernel in parts[0]]
+        biases, gains, shifts = ([weight.squeeze(1).unbind() for weight in part] for part in parts[1:])
+        values = []
+        for critic in range(2):
+            hidden = inputs
+            for index in range(len(kernels) - 1):
+                hidden = dense(hidden, kernels[index][critic], biases[index][critic], is_hidden=True)
+                if gains:
+                    scales = gains[index][critic], shifts[index][critic]
+                    hidden = functional.layer_norm(hidden, hidden.shape[-1:], *scales)
+            values.append(dense(hidden, kernels[-1][critic], biases[-1][critic], is_hidden=False).squeeze(1))
+        return torch.stack(values)
 
 
 class Targets:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gridray.algorithms.products import dense, product
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# So many hidden rows of 256 float32 fit a second-level cache of 2 MB.
-_CACHED_ROWS = 1920
+# Hidden states of so many float32 per layer, forward and backward, stay in a second-level cache of 1 to 2 MB.
+_CACHED_VALUES = 480 * 256
 
 
 def mean_log_sum_exp(
@@ -42,7 +44,8 @@ class _MeanLogSumExp(torch.autograd.Function):
         num_layers = len(weights) // 2
         gradients = [torch.zeros_like(weight) for weight in weights]
         total = observations.new_zeros(())
-        num_rows = max(1, _CACHED_ROWS // actions.shape[1])
+        widest = max(kernel.shape[2] for kernel in weights[:num_layers])
+        num_rows = max(1, _CACHED_VALUES // (actions.shape[1] * widest))
         for critic in range(2):
             own = [weight[critic] for weight in weights]
             into = [gradient[critic] for gradient in gradients]
@@ -68,19 +71,19 @@ def _add_part(
     size, flat = observations.shape[1], actions.flatten(0, 1)
     # The observation's share of the first layer is the same for all actions of a row.
     seen = torch.addmm(biases[0], observations, kernels[0][:size])
-    outputs = torch.mm(flat, kernels[0][size:]).view(num_rows, num_samples, -1).add_(seen[:, None]).flatten(0, 1)
+    outputs = product(flat, kernels[0][size:]).view(num_rows, num_samples, -1).add_(seen[:, None]).flatten(0, 1)
     hidden = []
     for kernel, bias in zip(kernels[1:], biases[1:], strict=True):
         hidden.append(outputs.clamp_(min=0.0))
-        outputs = torch.addmm(bias, hidden[-1], kernel)
+        outputs = dense(hidden[-1], kernel, bias[0], is_hidden=False)
     scores = outputs.view(num_rows, num_samples) - densities
     slope = (torch.softmax(scores, dim=1) / num_all).view(-1, 1)
     for index in range(num_layers - 1, 0, -1):
         before = hidden[index - 1]
         gradients[num_layers + index].add_(slope.sum(dim=0))
-        gradients[index].addmm_(before.t(), slope)
-        slope = torch.ops.aten.threshold_backward(torch.mm(slope, kernels[index].t()), before, 0.0)
-    gradients[0][size:].addmm_(flat.t(), slope)
+        gradients[index].add_(product(before.t(), slope))
+        slope = torch.ops.aten.threshold_backward(product(slope, kernels[index].t()), before, 0.0)
+    gradients[0][size:].add_(product(flat.t(), slope))
     summed = slope.view(num_rows, num_samples, -1).sum(dim=1)
     gradients[0][:size].addmm_(observations.t(), summed)
     gradients[num_layers].add_(summed.sum(dim=0))

@@ -1,11 +1,13 @@
 """Who acts while a dataset is recorded: policies in stated shares, exploration noise, probability of each action."""
 
+# mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr
+from numba import njit
 
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 RANDOM = "random"
 SHARE_TOLERANCE = 1e-6
+FAR_TAIL = -35.0
+"""Standard deviations below which the normal probability is taken from its asymptotic series."""
 
 
 class Draws(NamedTuple):
@@ -117,8 +121,8 @@ class Behaviour:
 
     def _noisy(
         self, proposed: NDArray[np.float32], noise: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        mean = np.clip(proposed.astype(np.float64), -1.0, 1.0)
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        mean = np.clip(proposed, -1.0, 1.0)
         if self._noise_std == 0.0:
             return mean, np.zeros(len(mean))
         return censored_normal(mean, noise, self._noise_std)
@@ -137,20 +141,51 @@ class Behaviour:
 
 
 def censored_normal(
-    mean: NDArray[np.float64], noise: NDArray[np.float64], std: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    mean: NDArray[np.floating], noise: NDArray[np.float64], std: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return mean + std * noise cut to [-1, 1], and the sum over columns of its log-likelihood (Tobin 1958).
 
     Inside it is the normal log-density, at an end the logarithm of the probability of all that is cut to it. Actions
     are rounded to float32 first, so that what is stored is what is judged.
     """
-    actions = np.clip(mean + std * noise, -1.0, 1.0).astype(np.float32).astype(np.float64)
-    z = (actions - mean) / std
-    log_density = -0.5 * z * z - np.log(std * np.sqrt(2.0 * np.pi))
-    at_low, at_high = actions <= -1.0, actions >= 1.0
-    is_cut = at_low | at_high
-    log_density[is_cut] = log_ndtr(np.where(at_low, z, -z)[is_cut])
-    return actions, log_density.sum(axis=1)
+    actions, log_p = np.empty(mean.shape, dtype=np.float32), np.empty(len(mean))
+    _censored_normal(mean, noise, std, actions, log_p)
+    return actions, log_p
+
+
+@njit(cache=True, nogil=True)
+def _censored_normal(
+    mean: NDArray[np.floating],
+    noise: NDArray[np.float64],
+    std: float,
+    actions: NDArray[np.float32],
+    log_p: NDArray[np.float64],
+) -> None:
+    log_scale = math.log(std * math.sqrt(2.0 * math.pi))
+    for row in range(mean.shape[0]):
+        total = 0.0
+        for column in range(mean.shape[1]):
+            middle = np.float64(mean[row, column])
+            action = np.float32(min(max(middle + std * noise[row, column], -1.0), 1.0))
+            z = (np.float64(action) - middle) / std
+            if abs(action) < 1.0:
+                total -= 0.5 * z * z + log_scale
+            else:
+                total += _log_normal_probability(z if action < 0.0 else -z)
+            actions[row, column] = action
+        log_p[row] = total
+
+
+@njit(cache=True, nogil=True)
+def _log_normal_probability(z: float) -> float:
+    """Return the logarithm of the probability that a standard normal deviate is below z."""
+    if z > 0.0:
+        return math.log1p(-0.5 * math.erfc(z / math.sqrt(2.0)))
+    if z > FAR_TAIL:
+        return math.log(0.5 * math.erfc(-z / math.sqrt(2.0)))
+    # erfc underflows; Abramowitz and Stegun 26.2.12.
+    series = -1.0 / z**2 + 3.0 / z**4 - 15.0 / z**6
+    return -0.5 * z * z - math.log(-z * math.sqrt(2.0 * math.pi)) + math.log1p(series)
 
 
 def resolve_shares(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from gridray.datasets.card import DatasetCard, DatasetSource, Shard, read_card
-from gridray.datasets.partial import CARD, SHARDS, file_sha256, partial_folder, publish, write_shard
+from gridray.datasets.partial import CARD, SHARDS, file_sha256, finish_shards, partial_folder, publish, write_shards
 from gridray.datasets.schema import (
     COST_PREFIX,
     OPTIONAL_COLUMNS,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from gridray.datasets.partial import FinishedShard
 
 SHARD_NAME = re.compile(r"([a-z]+=[A-Za-z0-9_.~%-]+/)*[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
 REMEDY = "copy the dataset again or record it anew"
@@ -121,7 +123,8 @@ def write_dataset(
         DatasetError: something is at `path`, or a part does not fit the schema.
     """
     with partial_folder(path, {}) as folder:
-        finished, schema = [], None
+        finished: list[FinishedShard] = []
+        schema = None
         for index, columns in enumerate(parts):
             if schema is None:
                 costs = [name.removeprefix(COST_PREFIX) for name in columns if name.startswith(COST_PREFIX)]
@@ -129,7 +132,9 @@ def write_dataset(
                 schema = transition_schema(len(source.observation_names), len(source.action_names), costs, more)
             table = make_table(columns, schema, where=f"part {index}")
             name = f"shard-{index:06d}.parquet" if names is None else next(names)
-            finished.append(write_shard(folder, name, table))
+            written = write_shards(folder, [(name, table)])
+            finish_shards(folder, written)
+            finished += written
         publish(folder, path, source, finished)
     return OfflineDataset.open(path)
 

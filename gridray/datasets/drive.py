@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from gridray.datasets.behaviour import Draws
 from gridray.datasets.plan import FIRST_DATE
-from gridray.datasets.schema import COST_PREFIX
+from gridray.datasets.schema import COST_PREFIX, linked_tensors
 from gridray.envs.vector_env import GridVectorEnv
 
 if TYPE_CHECKING:
@@ -35,71 +36,78 @@ class Driver:
         """
         self._task, self._behaviour, self._days = task, behaviour, days
         self._seed, self._prefix = seed, prefix
+        self._costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
         self._policy_index = behaviour.draw_policies(len(days), rng)
+        self._buffers: dict[str, NDArray[Any]] = {}
 
-    def drive(self, groups: list[NDArray[np.int64]], num_envs: int) -> list[dict[str, NDArray[Any]]]:
-        """Run all groups' episodes, num_envs at a time, and return the columns of each group, episode after episode.
+    def drive(self, episodes: NDArray[np.int64], num_envs: int) -> dict[str, NDArray[Any]]:
+        """Run these episodes, num_envs at a time, and return their steps by name, [num_episodes, num_steps, ...].
+
+        "obs" has a step more, what is seen at the end; `episode_rows` makes columns of them. The next call writes
+        over them: fresh memory costs more than what is written to it.
+        """
+        if len(self._buffers.get("obs", ())) < len(episodes):
+            self._buffers = self._empty(max(len(episodes), num_envs))
+        steps = {name: values[: len(episodes)] for name, values in self._buffers.items()}
+        for rows in np.array_split(np.arange(len(episodes)), -(-len(episodes) // num_envs)):
+            self._run(episodes[rows], {name: values[rows[0] : rows[-1] + 1] for name, values in steps.items()})
+        return steps
+
+    def episode_rows(self, steps: dict[str, NDArray[Any]], first: int, episodes: NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns of these episodes, one after the other; they were driven from number `first` on.
 
         Steps whose power flow has no solution are left out, as is what follows an episode's end.
         """
-        episodes = np.concatenate(groups)
-        num_parts = -(-len(episodes) // num_envs)
-        parts = [self._run(part) for part in np.array_split(episodes, num_parts)]
-        columns = parts[0]
-        if num_parts > 1:
-            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        ends = np.cumsum([len(group) for group in groups])
-        return [self._rows(columns, slice(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
+        num_steps, num = self._task.num_steps, len(episodes)
+        own = {name: values[first : first + num] for name, values in steps.items()}
+        observations, is_kept = own.pop("obs"), own.pop("is_kept").ravel()
+        rows: dict[str, Any] = {name: values.reshape(-1, *values.shape[2:]) for name, values in own.items()}
+        since_midnight = (np.arange(num_steps) * (DAY_MS // num_steps)).astype("timedelta64[ms]")
+        midnight = (FIRST_DATE + self._days[episodes])[:, None].astype("datetime64[ms]")
+        rows["timestamp"] = (midnight + since_midnight).ravel()
+        rows["t"] = np.tile(np.arange(num_steps, dtype=np.int32), num)
+        rows["policy_index"] = np.repeat(self._policy_index[episodes].astype(np.int16), num_steps)
+        rows["eps_id"] = np.repeat(np.arange(num), num_steps)
+        if is_kept.all() and np.isfinite(observations).all():
+            rows["obs"], rows["new_obs"] = linked_tensors(observations)
+        else:
+            for name, part in (("obs", observations[:, :-1]), ("new_obs", observations[:, 1:])):
+                rows[name] = part.reshape(-1, part.shape[2])
+            rows = {name: values[is_kept] for name, values in rows.items()}
+        names = pa.array([f"{self._prefix}-{episode:08d}" for episode in episodes.tolist()])
+        return rows | {"eps_id": names.take(pa.array(rows["eps_id"]))}
 
-    def _rows(self, columns: dict[str, NDArray[Any]], episodes: slice) -> dict[str, NDArray[Any]]:
-        is_kept = columns["is_kept"][episodes].ravel()
-        rows = {name: values[episodes] for name, values in columns.items() if name != "is_kept"}
-        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in rows.items()}
-        return flat if is_kept.all() else {name: values[is_kept] for name, values in flat.items()}
-
-    def _run(self, episodes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Run these episodes side by side; columns are [episode, step, ...]."""
-        task, num, num_steps = self._task, len(episodes), self._task.num_steps
-        env = GridVectorEnv(task, num)
+    def _run(self, episodes: NDArray[np.int64], steps: dict[str, NDArray[Any]]) -> None:
+        """Run these episodes side by side and write their steps."""
+        num_steps = self._task.num_steps
+        env = GridVectorEnv(self._task, len(episodes))
         draws, seeds = self._draws(episodes)
         first = int(episodes[0])
         rngs = [np.random.default_rng([self._seed, first, index]) for index in range(len(self._behaviour.names))]
-        days = self._days[episodes]
-        costs = [f"{COST_PREFIX}{name}" for name in task.cost_names]
-        kept = self._empty(num, costs)
-        is_running = np.ones(num, dtype=np.bool_)
-        kept["obs"][:, 0], _ = env.reset(options={"days": days, "seeds": seeds})
+        is_running = np.ones(len(episodes), dtype=np.bool_)
+        seen, _ = env.reset(options={"days": self._days[episodes], "seeds": seeds})
         for t in range(num_steps):
-            actions, log_p = self._behaviour.act(kept["obs"][:, t], t, draws, rngs)
-            kept["new_obs"][:, t], rewards, terminateds, truncateds, infos = env.step(actions)
-            if t + 1 < num_steps:
-                kept["obs"][:, t + 1] = kept["new_obs"][:, t]
-            step = {"actions": actions, "action_logp": log_p, "rewards": rewards}
-            step |= {"terminateds": terminateds, "truncateds": truncateds} | {name: infos[name] for name in costs}
-            for name, values in step.items():
-                kept[name][:, t] = values
+            actions, log_p = self._behaviour.act(seen, t, draws, rngs)
+            step = {"obs": seen, "actions": actions, "action_logp": log_p}
+            seen, step["rewards"], terminateds, truncateds, infos = env.step(actions)
+            step |= {"terminateds": terminateds, "truncateds": truncateds}
+            step |= {name: infos[name] for name in self._costs}
             # Where the power flow has no solution there is no voltage to learn from.
-            kept["is_kept"][:, t] = is_running & (infos.get("converged", np.ones(num)) > 0.0)
+            step["is_kept"] = is_running & (infos["converged"] > 0.0) if "converged" in infos else is_running
+            for name, values in step.items():
+                steps[name][:, t] = values
             is_running &= ~(terminateds | truncateds)
-        steps = np.arange(num_steps)
-        kept["eps_id"] = np.repeat([f"{self._prefix}-{episode:08d}" for episode in episodes], num_steps).reshape(
-            num, -1
-        )
-        kept["t"] = np.broadcast_to(steps, (num, num_steps))
-        kept["policy_index"] = np.broadcast_to(draws.policy[:, None], (num, num_steps)).astype(np.int16)
-        since_midnight = (steps * (DAY_MS // num_steps)).astype("timedelta64[ms]")
-        kept["timestamp"] = (FIRST_DATE + days)[:, None].astype("datetime64[ms]") + since_midnight
-        return kept
+        steps["obs"][:, num_steps] = seen
 
-    def _empty(self, num: int, costs: list[str]) -> dict[str, NDArray[Any]]:
-        shape, task = (num, self._task.num_steps), self._task
-        observation = (*shape, len(task.observation_channels))
-        scalars = {name: np.empty(shape, dtype=np.float32) for name in ("action_logp", "rewards", *costs)}
-        flags = {name: np.empty(shape, dtype=np.bool_) for name in ("terminateds", "truncateds", "is_kept")}
+    def _empty(self, num: int) -> dict[str, NDArray[Any]]:
+        task = self._task
+        shape = (num, task.num_steps)
+        # A step's numbers lie side by side in memory, as they come.
+        scalars = {name: np.empty(shape[::-1], np.float32).T for name in ("action_logp", "rewards", *self._costs)}
+        flags = {name: np.empty(shape[::-1], np.bool_).T for name in ("terminateds", "truncateds", "is_kept")}
         tensors = {
-            "obs": np.empty(observation, dtype=np.float32),
-            "new_obs": np.empty(observation, dtype=np.float32),
+            "obs": np.empty((num, task.num_steps + 1, len(task.observation_channels)), dtype=np.float32),
             "actions": np.empty((*shape, len(task.action_channels)), dtype=np.float32),
         }
         return scalars | flags | tensors

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,6 +34,9 @@ README = "README.md"
 IDENTITY = "identity.json"
 SIDECARS = "finished"
 PREFIX = ".partial-"
+SYNCS_AT_ONCE = 8
+PAGE_BYTES = 1 << 17
+"""Of a column: what is still in cache when it is digested and written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,23 +91,27 @@ def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
-def write_shard(folder: Path, name: str, table: pa.Table) -> FinishedShard:
-    """Write the shard `name` (a path in the folder of shards), and then its sidecar: what has a sidecar is whole."""
-    file = folder / SHARDS / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f"{file.name}.new")
-    with aside.open("wb") as stream:
-        # Statistics of tensors' elements would say nothing; those of the rest let readers skip files.
-        scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
-        pq.write_table(table, stream, compression="zstd", use_dictionary=["eps_id"], write_statistics=scalars)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(file)
-    shard = Shard(file=name, rows=table.num_rows, bytes=file.stat().st_size, sha256=file_sha256(file))
-    finished = _with_totals(shard, table)
-    # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
-    _sidecar(folder, name).write_text(json.dumps(asdict(finished)) + "\n", encoding="utf-8")
-    return finished
+def write_shards(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> list[FinishedShard]:
+    """Write shards by name (a path in the folder of shards) aside; they count once `finish_shards` has them."""
+    written = []
+    for name, table in tables:
+        file = folder / SHARDS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = _write_parquet(_aside(file), table)
+        shard = Shard(file=name, rows=table.num_rows, bytes=_aside(file).stat().st_size, sha256=digest)
+        written.append(_with_totals(shard, table))
+    return written
+
+
+def finish_shards(folder: Path, written: list[FinishedShard]) -> None:
+    """Bring written shards to disk, name them and write their sidecars: what has a sidecar is whole."""
+    files = [folder / SHARDS / one.shard.file for one in written]
+    _sync([_aside(file) for file in files])
+    for file, one in zip(files, written, strict=True):
+        _aside(file).rename(file)
+        # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
+        content = vars(one) | {"shard": vars(one.shard)}
+        _sidecar(folder, one.shard.file).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def finished_shard(folder: Path, name: str) -> FinishedShard | None:
@@ -149,15 +158,13 @@ def publish(folder: Path, path: Path, source: DatasetSource, finished: Iterable[
     (folder / IDENTITY).unlink()
     shutil.rmtree(folder / SIDECARS)
     known = {folder / SHARDS / shard.file for shard in shards}
-    for file in sorted((folder / SHARDS).rglob("*"), reverse=True):
-        if file.is_dir():
-            _sync_directory(file)
-        elif file not in known:
+    entries = list((folder / SHARDS).rglob("*"))
+    for file in entries:
+        if not file.is_dir() and file not in known:
             file.unlink()
-    for directory in (folder / SHARDS, folder):
-        _sync_directory(directory)
+    _sync([*(entry for entry in entries if entry.is_dir()), folder / SHARDS, folder])
     folder.rename(path)
-    _sync_directory(path.parent)
+    _sync([path.parent])
     return card
 
 
@@ -204,16 +211,60 @@ def file_sha256(file: Path) -> str:
 
 def write_file(file: Path, text: str) -> None:
     """Write a text file so that it is either whole or absent."""
-    aside = file.with_name(f"{file.name}.new")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(file)
+    _aside(file).write_text(text, encoding="utf-8")
+    _sync([_aside(file)])
+    _aside(file).rename(file)
+
+
+def _write_parquet(file: Path, table: pa.Table) -> str:
+    """Write a table and return the digest of the file."""
+    tensors = [name for name in table.column_names if name in TENSOR_COLUMNS]
+    scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
+    # Tensors' digits hardly compress, and statistics of their elements would say nothing; those of the rest let
+    # readers skip files.
+    compression = dict.fromkeys(scalars, "snappy") | {f"{name}.list.element": "none" for name in tensors}
+    options: dict[str, Any] = {"compression": compression, "use_dictionary": ["eps_id"], "write_statistics": scalars}
+    with file.open("wb") as target, _Digesting(target) as stream:
+        pq.write_table(table, stream, data_page_size=PAGE_BYTES, **options)
+    return stream.digest.hexdigest()
+
+
+class _Digesting(io.BufferedIOBase):
+    """A stream that takes the digest of what it passes on."""
+
+    def __init__(self, target: io.BufferedIOBase) -> None:
+        self._target = target
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:  # noqa: ANN401  # whatever has bytes
+        self.digest.update(content)
+        return self._target.write(content)
+
+
+def _sync(entries: list[Path]) -> None:
+    """Bring files or directories to disk, several at once: the disk then has one journal entry to write for many."""
+    with ThreadPoolExecutor(max_workers=SYNCS_AT_ONCE) as pool:
+        list(pool.map(_sync_one, entries))
+
+
+def _sync_one(entry: Path) -> None:
+    descriptor = os.open(entry, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.new")
 
 
 def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
-    episodes, rows = np.unique(table.column("eps_id").to_numpy(), return_inverse=True)
+    coded = table.column("eps_id").combine_chunks().dictionary_encode()
+    episodes, rows = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     ends = np.logical_or(*(table.column(name).to_numpy() for name in ("terminateds", "truncateds")))
     totals = {
         name: tuple(np.bincount(rows, weights=table.column(name).to_numpy(), minlength=len(episodes)).tolist())
@@ -223,7 +274,7 @@ def _with_totals(shard: Shard, table: pa.Table) -> FinishedShard:
     returns = totals.pop("rewards")
     return FinishedShard(
         shard=shard,
-        episodes=tuple(episodes.tolist()),
+        episodes=tuple(episodes),
         are_done=tuple((np.bincount(rows, weights=ends, minlength=len(episodes)) > 0.0).tolist()),
         returns=returns,
         costs={name.removeprefix(COST_PREFIX): total for name, total in totals.items()},
@@ -240,11 +291,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,15 @@ from gridray.datasets.behaviour import Behaviour, resolve_shares
 from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.drive import Driver
-from gridray.datasets.partial import file_sha256, finished_shard, partial_folder, publish, read_sidecar, write_shard
+from gridray.datasets.partial import (
+    file_sha256,
+    finish_shards,
+    finished_shard,
+    partial_folder,
+    publish,
+    read_sidecar,
+    write_shards,
+)
 from gridray.datasets.plan import ShardPlan
 from gridray.datasets.schema import OPTIONAL_COLUMNS, make_table, transition_schema
 from gridray.errors import ConfigError
@@ -29,14 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from gridray.datasets.behaviour import PolicyMaker
+    from gridray.datasets.partial import FinishedShard
     from gridray.datasets.plan import PlannedShard
     from gridray.tasks.base import Task
 
 BLOCKS_AT_ONCE = 8
-"""Most blocks that an actor takes at once: it writes one while it drives the next."""
+"""Most blocks that an actor takes at once: one goes to disk while it drives the next."""
 RECORDED_COLUMNS = tuple(name for name in OPTIONAL_COLUMNS if name != "actions_inferred")
 
 
@@ -170,23 +180,32 @@ class Recorder:
     def record_blocks(self, blocks: Iterable[int]) -> Iterator[int]:
         """Record blocks one after the other and yield the number of episodes of each when it is on disk.
 
-        A thread compresses, digests and writes a block while the next one is driven.
+        A thread waits for the disk while the next block is driven; encoding and digests stay in this one, as two
+        threads that take turns in the interpreter are slower.
         """
-        with ThreadPoolExecutor(max_workers=1) as writer:
+        with ThreadPoolExecutor(max_workers=1) as disk:
             waiting: Future[int] | None = None
             for block in blocks:
                 shards = [self._plan.shards[index] for index in self._blocks[block]]
-                driven = self._driver.drive([shard.episodes for shard in shards], self._num_envs)
+                episodes = np.concatenate([shard.episodes for shard in shards])
+                steps = self._driver.drive(episodes, self._num_envs)
+                written = write_shards(self._folder, self._tables(shards, steps))
                 if waiting is not None:
                     yield waiting.result()
-                waiting = writer.submit(self._write, shards, driven)
+                waiting = disk.submit(self._finish, written, len(episodes))
             if waiting is not None:
                 yield waiting.result()
 
-    def _write(self, shards: list[PlannedShard], driven: list[dict[str, NDArray[Any]]]) -> int:
-        for shard, columns in zip(shards, driven, strict=True):
-            write_shard(self._folder, shard.file, make_table(columns, self._schema, where=f"shard '{shard.file}'"))
-        return sum(len(shard.episodes) for shard in shards)
+    def _finish(self, written: list[FinishedShard], num_episodes: int) -> int:
+        finish_shards(self._folder, written)
+        return num_episodes
+
+    def _tables(self, shards: list[PlannedShard], steps: dict[str, NDArray[Any]]) -> Iterator[tuple[str, pa.Table]]:
+        first = 0
+        for shard in shards:
+            columns = self._driver.episode_rows(steps, first, shard.episodes)
+            first += len(shard.episodes)
+            yield shard.file, make_table(columns, self._schema, where=f"shard '{shard.file}'")
 
 
 def _in_process(recorder: dict[str, Any], _num_actors: int) -> Iterator[int]:

@@ -81,11 +81,14 @@ def check_schema(schema: pa.Schema, observation_size: int, action_size: int, *, 
         raise DatasetError(f"{where}: {'; '.join(problems)}. Record the dataset again with `gridray record`.")
 
 
-def make_table(columns: Mapping[str, NDArray[Any]], schema: pa.Schema, *, where: str) -> pa.Table:
+def make_table(
+    columns: Mapping[str, NDArray[Any] | pa.Array | pa.ChunkedArray], schema: pa.Schema, *, where: str
+) -> pa.Table:
     """Turn arrays into a table of exactly this schema.
 
     Args:
-        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size].
+        columns: One array per column, rows first; obs, actions and new_obs are [num_rows, size]. Arrow's are taken
+            unchecked.
         schema: From `transition_schema`.
         where: Name of the source, put in front of every error.
 
@@ -97,8 +100,17 @@ def make_table(columns: Mapping[str, NDArray[Any]], schema: pa.Schema, *, where:
         raise DatasetError(f"{where}: columns missing: {missing}, unknown: {unknown}. Give exactly {schema.names}.")
     num_rows = len(columns["eps_id"])
     return pa.Table.from_arrays(
-        [_column(field, np.asarray(columns[field.name]), num_rows, where) for field in schema], schema=schema
+        [_column(field, columns[field.name], num_rows, where) for field in schema], schema=schema
     )
+
+
+def linked_tensors(observations: NDArray[np.float32]) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the columns obs and new_obs, without a copy, of what is seen in episodes [num_episodes, T + 1, size]."""
+    num_episodes, num_seen, size = observations.shape
+    rows = pa.FixedShapeTensorArray.from_numpy_ndarray(observations.reshape(-1, size))
+    starts = range(0, num_episodes * num_seen, num_seen)
+    before, after = (pa.chunked_array([rows.slice(start + k, num_seen - 1) for start in starts]) for k in (0, 1))
+    return before, after
 
 
 def to_arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
@@ -106,15 +118,18 @@ def to_arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     return {name: _array(table.column(name)) for name in table.column_names}
 
 
-def _column(field: pa.Field, values: NDArray[Any], num_rows: int, where: str) -> pa.Array:
+def _column(field: pa.Field, given: Any, num_rows: int, where: str) -> pa.Array | pa.ChunkedArray:  # noqa: ANN401
+    if isinstance(given, pa.Array | pa.ChunkedArray):
+        return given
+    values = np.asarray(given)
     is_tensor = field.name in TENSOR_COLUMNS
     shape = (num_rows, *field.type.shape) if is_tensor else (num_rows,)
     if values.shape != shape:
         raise DatasetError(f"{where}: column '{field.name}' has shape {values.shape}: give {shape}.")
     if values.dtype.kind in "fM":
-        is_bad = np.isnat(values) if values.dtype.kind == "M" else ~np.isfinite(values)
-        if is_bad.any():
-            row = int(np.argwhere(is_bad)[0][0])
+        is_good = ~np.isnat(values) if values.dtype.kind == "M" else np.isfinite(values)
+        if not is_good.all():
+            row = int(np.argwhere(~is_good)[0][0])
             raise DatasetError(f"{where}: column '{field.name}', row {row} is not finite: leave such transitions out.")
     if is_tensor:
         rows = np.ascontiguousarray(values, dtype=np.float32)

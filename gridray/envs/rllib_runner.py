@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
@@ -21,6 +23,7 @@ from gridray.envs.rollout_arrays import RolloutArrays, episode_cuts
 from gridray.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gymnasium import Space
     from numpy.typing import NDArray
 
 DEFAULT_CONNECTORS = {
@@ -39,6 +42,8 @@ DEFAULT_CONNECTORS = {
 """What RLlib puts between environment and module; `_act` does the same on whole arrays."""
 COSTS = "costs"
 """Column [T, C] of the costs of each step, in the order of `GridVectorEnv.cost_names`, beside the module's outputs."""
+OWN = frozenset({"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS})
+"""Columns that are no outputs of the module."""
 EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -70,13 +75,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         self._ids: list[str | None] = [None] * self.num_envs
         self._t_started: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self._struct: Any = None
-        # What a buffer's constructor sets: it takes long, as it works out the structure of a space that is not there.
-        self._blank_buffer = vars(InfiniteLookbackBuffer(np.zeros(0)))
+        self._blank: Any = None
         self._cost_columns: list[str] = []
         self._low = self._high = self._span = None
         if self.env is not None:
             self._check_supported()
             self._struct = space = self.env.single_action_space
+            self._blank = _blank_episode(self.env.single_observation_space, space)
             if self.config.normalize_actions and isinstance(space, Box) and space.is_bounded():
                 self._low, self._high, self._span = space.low, space.high, space.high - space.low
             self._cost_columns = [f"cost_{name}" for name in getattr(self.env.env, "cost_names", ())]
@@ -139,7 +144,7 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             self._seen, rewards, terminated, truncated, infos = step(to_env)
             self._pending = (terminated | truncated) & ~skip
             if self._cost_columns:
-                columns[COSTS] = np.stack([infos[name] for name in self._cost_columns], axis=1)
+                columns[COSTS] = np.array([infos[name] for name in self._cost_columns]).T
             arrays.write(
                 arrays.num_rows, skip=skip, rewards=rewards, terminated=terminated, truncated=truncated, **columns
             )
@@ -147,8 +152,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             arrays.num_rows += 1
             num_steps += self.num_envs - int(skip.sum())
         self.module.train(was_training)
+        rollout = arrays.finished(extra=("obs", "seconds"))
+        if Columns.ACTION_LOGP not in rollout:
+            began = time.perf_counter()
+            rollout[Columns.ACTION_LOGP] = _normal_logp(rollout[Columns.ACTION_DIST_INPUTS], rollout[Columns.ACTIONS])
+            acting_s += time.perf_counter() - began
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acting_s / arrays.num_rows)
-        return arrays.finished(extra=("obs", "seconds"))
+        return rollout
 
     def _act(
         self, observations: NDArray[Any], num_steps: int, *, explore: bool
@@ -159,7 +169,7 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         """
         batch = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(observations)).to(self._device)}
         module = self.module
-        with torch.no_grad():
+        with torch.inference_mode():
             if explore:
                 runners = self.config.num_env_runners or 1
                 t = (self.num_env_steps_sampled_lifetime // runners + num_steps) * runners
@@ -168,11 +178,15 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                 out = dict(module._forward_inference(batch))  # noqa: SLF001
             if Columns.ACTIONS not in out:
                 kind = module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
-                chosen = kind.from_logits(out[Columns.ACTION_DIST_INPUTS])
-                chosen = chosen if explore else chosen.to_deterministic()
-                out[Columns.ACTIONS] = chosen.sample()
-                if Columns.ACTION_LOGP not in out:
-                    out[Columns.ACTION_LOGP] = chosen.logp(out[Columns.ACTIONS])
+                inputs = out[Columns.ACTION_DIST_INPUTS]
+                if explore and kind is TorchDiagGaussian:
+                    # What its `sample` does; `_roll` adds the log-probabilities of all steps at once.
+                    mean, log_std = inputs.chunk(2, dim=-1)
+                    out[Columns.ACTIONS] = torch.normal(mean, log_std.exp())
+                else:
+                    chosen = kind.from_logits(inputs) if explore else kind.from_logits(inputs).to_deterministic()
+                    out[Columns.ACTIONS] = chosen.sample()
+                    out.setdefault(Columns.ACTION_LOGP, chosen.logp(out[Columns.ACTIONS]))
         columns = {name: value.cpu().numpy() for name, value in out.items() if isinstance(value, torch.Tensor)}
         actions = columns[Columns.ACTIONS]
         if self._span is not None:
@@ -186,13 +200,13 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
     def _episodes(self, rollout: dict[str, NDArray[Any]]) -> tuple[list[SingleAgentEpisode], list[SingleAgentEpisode]]:
         """Cut a rollout into episodes that ended, in the order of their end, and chunks of those that go on."""
         seconds = rollout.pop("seconds")
-        by_env = {name: np.ascontiguousarray(np.swapaxes(value, 0, 1)) for name, value in rollout.items()}
+        by_env = {name: np.swapaxes(value, 0, 1) for name, value in rollout.items()}
         ended = rollout["terminated"] | rollout["truncated"]
         done: list[SingleAgentEpisode] = []
         ongoing: list[SingleAgentEpisode] = []
         for env, first, last, is_done in episode_cuts(rollout["skip"], ended):
             if first < last:
-                episode: Any = self._episode({name: value[env] for name, value in by_env.items()}, env, first, last)
+                episode: Any = self._episode(by_env, env, first, last)
                 episode._start_time, episode._last_step_time = float(seconds[first]), float(seconds[last])  # noqa: SLF001
                 (done if is_done else ongoing).append(episode)
                 self._ids[env] = episode.id_
@@ -201,32 +215,28 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
                 self._ids[env], self._t_started[env] = None, 0
         return done, ongoing
 
-    def _episode(self, rows: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
-        kept = {
-            name: self._buffer(value[first:last])
-            for name, value in rows.items()
-            if name not in {"obs", "rewards", "terminated", "truncated", "skip", Columns.ACTIONS}
+    def _episode(self, by_env: dict[str, NDArray[Any]], env: int, first: int, last: int) -> SingleAgentEpisode:
+        """Return an episode of rows first to last of arrays [num_envs, num_rows, ...]."""
+        blank, num_steps = self._blank, last - first
+        episode: Any = SingleAgentEpisode.__new__(SingleAgentEpisode)
+        for name in SingleAgentEpisode.__slots__:
+            setattr(episode, name, getattr(blank, name))
+        episode.id_ = self._ids[env] or uuid.uuid4().hex
+        episode.observations = _buffer(blank.observations, by_env["obs"][env, first : last + 1])
+        episode.infos = _buffer(blank.infos, [{}] * (num_steps + 1))
+        episode.actions = _buffer(blank.actions, by_env[Columns.ACTIONS][env, first:last])
+        episode.rewards = _buffer(blank.rewards, by_env["rewards"][env, first:last])
+        episode.is_terminated = bool(by_env["terminated"][env, last - 1])
+        episode.is_truncated = bool(by_env["truncated"][env, last - 1])
+        episode.extra_model_outputs = {
+            name: _buffer(blank.rewards, value[env, first:last]) for name, value in by_env.items() if name not in OWN
         }
-        kept[WEIGHTS_SEQ_NO] = self._buffer(np.full(last - first, self._weights_seq_no))
-        return SingleAgentEpisode(
-            self._ids[env],
-            observations=self._buffer(rows["obs"][first : last + 1]),
-            observation_space=self.env.single_observation_space,
-            infos=self._buffer([{}] * (last - first + 1)),
-            actions=self._buffer(rows[Columns.ACTIONS][first:last]),
-            action_space=self.env.single_action_space,
-            rewards=self._buffer(rows["rewards"][first:last]),
-            terminated=bool(rows["terminated"][last - 1]),
-            truncated=bool(rows["truncated"][last - 1]),
-            extra_model_outputs=kept,
-            t_started=int(self._t_started[env]),
-            len_lookback_buffer=0,
-        )
-
-    def _buffer(self, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
-        buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
-        vars(buffer).update(self._blank_buffer, data=rows, finalized=not isinstance(rows, list))
-        return buffer
+        numbers = _buffer(blank.rewards, np.full(num_steps, self._weights_seq_no))
+        episode.extra_model_outputs[WEIGHTS_SEQ_NO] = numbers
+        episode._custom_data = {}  # noqa: SLF001
+        episode.t_started = int(self._t_started[env])
+        episode.t = episode.t_started + num_steps
+        return episode  # type: ignore[no-any-return]
 
     def _check_supported(self) -> None:
         env, config = self.env, self.config
@@ -254,3 +264,33 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
         for reason, holds in reasons.items():
             if holds:
                 raise ConfigError(f"ArrayEnvRunner cannot sample with {reason}: leave env_runner_cls out.")
+
+
+def _blank_episode(observation_space: Space[Any], action_space: Space[Any]) -> SingleAgentEpisode:
+    """Return an episode without a step, whose attributes others begin with.
+
+    Constructors take long: they work out the structure of spaces and count the rows of all buffers several times.
+    """
+    return SingleAgentEpisode(
+        observations=InfiniteLookbackBuffer(np.zeros((1, 0))),
+        observation_space=observation_space,
+        infos=InfiniteLookbackBuffer([{}]),
+        actions=InfiniteLookbackBuffer(np.zeros((0, 0))),
+        action_space=action_space,
+        rewards=InfiniteLookbackBuffer(np.zeros(0)),
+        len_lookback_buffer=0,
+    )
+
+
+def _buffer(blank: InfiniteLookbackBuffer, rows: NDArray[Any] | list[dict[str, Any]]) -> InfiniteLookbackBuffer:
+    buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    buffer.__dict__ = vars(blank) | {"data": rows}
+    return buffer
+
+
+def _normal_logp(inputs: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log-probabilities of a Gaussian's actions [..., num_actions]; inputs: means, then log deviations."""
+    with torch.inference_mode():
+        gaussian = TorchDiagGaussian.from_logits(torch.from_numpy(inputs))
+        logp: Any = gaussian.logp(torch.from_numpy(actions))
+    return logp.numpy()  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class RolloutArrays:
     """Arrays [num_rows, ...] by name that grow as rows are written.
 
+    An environment's rows lie side by side in memory: an episode is a slice.
     num_rows: rows that are complete; the writer counts.
     """
 
@@ -30,7 +31,9 @@ class RolloutArrays:
             given = np.asarray(value)
             array = self._arrays.get(name)
             if array is None:
-                array = self._arrays[name] = np.empty((self._capacity + 1, *given.shape), dtype=given.dtype)
+                rows = self._capacity + 1
+                shape = (given.shape[0], rows, *given.shape[1:]) if given.ndim else (rows,)
+                array = self._arrays[name] = np.empty(shape, given.dtype).swapaxes(0, min(given.ndim, 1))
             if row >= len(array):
                 array = self._arrays[name] = np.concatenate((array, np.empty_like(array)))
             array[row] = given

@@ -12,7 +12,7 @@ from gridray.physics.solver import solve_state
 from gridray.physics.state import STATUSES, put, take
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from gridray.physics.compiled import CompiledFeeder
     from gridray.physics.sensing import Sensing
@@ -44,40 +44,18 @@ def tap_changes(sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray
     most = np.trunc(SHARE_OF_CHANGE * (np.abs(wanted) * step_pu) / step_pu)
     size = np.clip(most, 1.0, sensing.max_tap_change[:, None]) * (wanted != 0.0)
     lowest, highest = (np.round((tap[:, None] - 1.0) / step_pu, 9) for tap in (sensing.min_tap, sensing.max_tap))
-    return _limited(sensing, missing, size, steps, (lowest, highest))
+    # Move only outside the band and within the range; a control without voltage has no supply itself.
+    is_live = missing < sensing.vreg_v[:, None]
+    is_outside = is_live & (np.abs(missing) > sensing.band_v[:, None] / 2.0)
+    moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), lowest, highest)
+    changes: NDArray[np.float64] = moved - steps
+    return changes
 
 
 def tap_steps(sensing: Sensing, taps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the steps of each regulator's own size from its neutral tap, [num_taps, E], at these taps, pu."""
     steps: NDArray[np.float64] = np.round((taps - 1.0) / sensing.step_pu[:, None], 9)
     return steps
-
-
-def steps_into_band(
-    sensing: Sensing, control_v: NDArray[np.float64], steps: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the fewest steps that bring each control's voltage into its band: what a regulator does in minutes.
-
-    Arguments and result as of `tap_changes`; a regulator steps one tap at a time until it sees its band.
-    """
-    missing = sensing.vreg_v[:, None] - control_v
-    size = np.ceil((np.abs(missing) - sensing.band_v[:, None] / 2.0) / sensing.step_v[:, None])
-    return _limited(sensing, missing, size, steps, (-MAX_STEP, MAX_STEP))
-
-
-def _limited(
-    sensing: Sensing,
-    missing: NDArray[np.float64],
-    size: NDArray[np.float64],
-    steps: NDArray[np.float64],
-    limits: tuple[ArrayLike, ArrayLike],
-) -> NDArray[np.float64]:
-    """Move only outside the band and within the regulator's range; a control without voltage has no supply itself."""
-    is_live = missing < sensing.vreg_v[:, None]
-    is_outside = is_live & (np.abs(missing) > sensing.band_v[:, None] / 2.0)
-    moved = np.clip(steps + np.where(is_outside, np.sign(missing) * size, 0.0), *limits)
-    changes: NDArray[np.float64] = moved - steps
-    return changes
 
 
 def settle(  # noqa: PLR0913

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridray.policies.utility_controls import UtilityControls
-from gridray.tasks.base import physical_observations, scaled_actions
+from gridray.tasks.base import physical_observations
+from gridray.tasks.scaling import action_ranges, encode_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,22 +28,20 @@ class Droop:
     def __init__(self, task: Task) -> None:
         """Take settings from the task's feeder."""
         self._utility = UtilityControls(task)
-        self._channels, self._actions = task.observation_channels, task.action_channels
+        self._ranges = action_ranges(task.action_channels)
         names = [channel.name for channel in task.observation_channels]
-        self._inverters = [
-            (inverter.name, [names.index(f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases])
-            for inverter in task.feeder.generators
-        ]
-        self._reactive = {channel.name: channel.high for channel in task.action_channels}
+        rows = {channel.name: row for row, channel in enumerate(task.action_channels)}
+        self._inverters = []
+        for inverter in task.feeder.generators:
+            columns = [names.index(f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases]
+            channels = [task.observation_channels[column] for column in columns]
+            set_by = [rows[name] for kind in ("pv", "battery") if (name := f"{kind}.{inverter.name}.kvar") in rows]
+            self._inverters.append((columns, channels, set_by))
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
         """Return actions, float32 [num_envs, num_actions]."""
-        seen = physical_observations(self._channels, observations)
-        values = self._utility.set_points(seen)
-        for name, columns in self._inverters:
-            share = np.interp(seen[:, columns].mean(axis=1), CURVE_V_PU, CURVE_Q_SHARE)
-            for kind in ("pv", "battery"):
-                channel = f"{kind}.{name}.kvar"
-                if channel in self._reactive:
-                    values[channel] = share * self._reactive[channel]
-        return scaled_actions(self._actions, values)
+        values = self._utility.set_points(observations)
+        for columns, channels, set_by in self._inverters:
+            v = physical_observations(channels, observations[:, columns]).mean(axis=1)
+            values[set_by] = np.interp(v, CURVE_V_PU, CURVE_Q_SHARE) * self._ranges.high[set_by, None]
+        return encode_rows(self._ranges, values)

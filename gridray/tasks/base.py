@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from gridray.errors import ConfigError
-from gridray.tasks.scaling import action_ranges, decode_rows
+from gridray.tasks.scaling import action_ranges, decode_rows, encode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,26 +151,16 @@ def scaled_observations(channels: Sequence[ObservationChannel], physical: NDArra
 
 def neutral_set_points(channels: Sequence[ActionChannel], num_rows: int) -> dict[str, NDArray[np.float64]]:
     """Return what devices do if left alone, by channel name, float64 [num_rows]."""
-    kept = float("nan")
-    return {c.name: np.full(num_rows, kept if c.neutral is None else c.neutral, dtype=np.float64) for c in channels}
+    neutral = action_ranges(channels).neutral
+    return {channel.name: np.full(num_rows, value) for channel, value in zip(channels, neutral, strict=True)}
 
 
 def scaled_actions(channels: Sequence[ActionChannel], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
     """Encode set-points by channel name, each [num_rows], as actions; a channel without one gets its neutral one."""
     num_rows = max((len(value) for value in values.values()), default=1)
-    actions = np.zeros((num_rows, len(channels)), dtype=np.float32)
-    values = neutral_set_points(channels, num_rows) | dict(values)
-    for column, channel in enumerate(channels):
-        target = values[channel.name]
-        if channel.kind == "switch":
-            actions[:, column] = np.where(np.isnan(target), 0.0, 2.0 * np.nan_to_num(target) - 1.0)
-            continue
-        if channel.kind == "level":
-            actions[:, column] = np.clip(np.rint(target), channel.low, channel.high)
-            continue
-        if channel.kind == "integer":
-            # The middle of the range that decodes to this many steps, so that a learner's small error keeps it.
-            target = np.sign(target) * (np.abs(target) + 0.5)
-        span = channel.high - channel.low
-        actions[:, column] = np.clip(2.0 * (target - channel.low) / span - 1.0, -1.0, 1.0)
-    return actions
+    ranges = action_ranges(channels)
+    rows = np.repeat(ranges.neutral[:, None], num_rows, axis=1)
+    for row, channel in enumerate(channels):
+        if channel.name in values:
+            rows[row] = values[channel.name]
+    return encode_rows(ranges, rows)

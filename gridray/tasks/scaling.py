@@ -29,11 +29,15 @@ class ObservationScales(NamedTuple):
 
 
 class ActionRanges(NamedTuple):
-    """Of N action channels: low, high: float64 [N], in the channel's unit; kind: int64 [N], index into KINDS."""
+    """Of N action channels: low, high, neutral: float64 [N], in the channel's unit; kind: int64 [N], index into KINDS.
+
+    neutral: the set-point of a device that nobody commands, NaN where a switch keeps its position.
+    """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     kind: NDArray[np.int64]
+    neutral: NDArray[np.float64]
 
 
 def observation_scales(channels: Sequence[ObservationChannel]) -> ObservationScales:
@@ -49,6 +53,7 @@ def action_ranges(channels: Sequence[ActionChannel]) -> ActionRanges:
         np.array([channel.low for channel in channels], dtype=np.float64),
         np.array([channel.high for channel in channels], dtype=np.float64),
         np.array([KINDS.index(channel.kind) for channel in channels], dtype=np.int64),
+        np.array([np.nan if c.neutral is None else c.neutral for c in channels], dtype=np.float64),
     )
 
 
@@ -64,6 +69,13 @@ def decode_rows(ranges: ActionRanges, actions: NDArray[np.floating]) -> NDArray[
     values = np.empty((len(ranges.low), len(actions)))
     _decode(np.asarray(actions, dtype=np.float64), ranges.low, ranges.high, ranges.kind, values)
     return values
+
+
+def encode_rows(ranges: ActionRanges, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return actions, float32 [E, N], of set-points [N, E]; see `gridray.tasks.base.scaled_actions`."""
+    actions = np.empty((values.shape[1], len(ranges.low)), dtype=np.float32)
+    _encode(values, ranges.low, ranges.high, ranges.kind, actions)
+    return actions
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -100,3 +112,28 @@ def _decode(
             elif kind[channel] == 2:
                 value = 1.0 if given > 1.0 / 3.0 else 0.0 if given < -1.0 / 3.0 else np.nan
             values[channel, env] = value
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _encode(
+    values: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    kind: NDArray[np.int64],
+    actions: NDArray[np.float32],
+) -> None:
+    for channel in range(values.shape[0]):
+        least, most = low[channel], high[channel]
+        for env in range(values.shape[1]):
+            target = values[channel, env]
+            if kind[channel] == 2:
+                actions[env, channel] = 0.0 if np.isnan(target) else 2.0 * target - 1.0
+                continue
+            if kind[channel] == 3:
+                actions[env, channel] = np.minimum(np.maximum(np.rint(target), least), most)
+                continue
+            if kind[channel] == 1:
+                # The middle of the range that decodes to this many steps, so that a learner's small error keeps it.
+                target = np.sign(target) * (np.abs(target) + 0.5)
+            action = 2.0 * (target - least) / (most - least) - 1.0
+            actions[env, channel] = np.minimum(np.maximum(action, -1.0), 1.0)
