@@ -12,7 +12,7 @@ import pytest
 from protected_federations import NAMES, small_config, weights_of, write_days
 
 from gridray.algorithms.bundle import load_bundle
-from gridray.errors import ConfigError
+from gridray.errors import ConfigError, FederationError
 from gridray.federated.compression import CompressionConfig
 from gridray.federated.federate import federate
 from gridray.federated.ledger import RoundClosed, RunEnded, verify
