@@ -35,7 +35,11 @@ RAY_SETTINGS = {
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
+def ray_session(
+    num_cpus: int | None = None,
+    object_store_bytes: int = OBJECT_STORE_BYTES,
+    resources: Mapping[str, float] | None = None,
+) -> Iterator[None]:
     """Give the block a running Ray and take away what was started for it.
 
     A Ray that this process already uses is left as it is. With `RAY_ADDRESS` set, the block joins that cluster;
@@ -44,6 +48,7 @@ def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_ST
     Args:
         num_cpus: CPUs that the private Ray offers to tasks; all of the machine's if None.
         object_store_bytes: memory that the private Ray may share between its processes, bytes.
+        resources: custom resources that the private Ray offers, by name; what a cluster offers is its nodes' affair.
 
     Raises:
         GridRayError: if Ray cannot start or the cluster cannot be joined.
@@ -61,7 +66,7 @@ def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_ST
         else:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gr-", dir=_short_root()))
             options = _private_options(folder, os.cpu_count() or 1 if num_cpus is None else num_cpus)
-            options["object_store_memory"] = object_store_bytes
+            options |= {"object_store_memory": object_store_bytes, "resources": dict(resources or {})}
             _stay_on_loopback(cleanup)
             _enter_token_mode(cleanup, folder)
         _start(options)

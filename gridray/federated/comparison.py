@@ -15,7 +15,7 @@ from gridray.cluster.runtime import ray_session
 from gridray.datasets.dataset import OfflineDataset
 from gridray.errors import ConfigError
 from gridray.federated.client import FEDERATED, UtilityClient
-from gridray.federated.federate import FederationResult, cpus_of, federate
+from gridray.federated.federate import FederationResult, federate, private_ray
 from gridray.federated.local.baselines import ALONE, CLONED, GAIN, TODAY
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.membership import client_spec, initial_learner
@@ -106,7 +106,7 @@ def compare(
     out = out.absolute()
     with ExitStack() as stack:
         if use_ray:
-            stack.enter_context(ray_session(num_cpus=cpus_of(config)))
+            stack.enter_context(ray_session(**private_ray(config)))
         rivals: dict[str, dict[str, NDArray[Any]]] = {}
         plain = plainly_averaged(config)
         if plain != config:

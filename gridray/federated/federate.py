@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def federate(
         raise FederationError(f"'{out}' cannot be made ({error.strerror}): give another output directory") from error
     with ExitStack() as stack:
         if use_ray:
-            stack.enter_context(ray_session(num_cpus=cpus_of(config)))
+            stack.enter_context(ray_session(**private_ray(config)))
         sites = _sites(config, use_ray=use_ray)
         stack.callback(sites.stop)
         federation = start_federation(sites, config, out)
@@ -112,11 +113,15 @@ def federate(
     )
 
 
-def cpus_of(config: FederateConfig) -> int:
-    """Return how many logical CPUs a private Ray offers, so that every member finds a place on few cores, too."""
+def private_ray(config: FederateConfig) -> dict[str, Any]:
+    """Return what a private Ray offers, so that every member finds a place on one machine: logical CPUs, resources."""
     num_clients = len(config.clients) if config.simulation_actors is None else config.simulation_actors
     most = max(client.num_cpus for client in config.clients)
-    return max(os.cpu_count() or 1, math.ceil(most * num_clients + COORDINATOR_CPUS))
+    resources = Counter(client.resource for client in config.clients if client.resource)
+    return {
+        "num_cpus": max(os.cpu_count() or 1, math.ceil(most * num_clients + COORDINATOR_CPUS)),
+        "resources": dict(resources),
+    }
 
 
 def has_stalled(config: FederateConfig, history: Sequence[RoundRecord]) -> bool:

@@ -57,10 +57,11 @@ def check_agreement(descriptions: Mapping[str, ClientDescription], policy: str) 
     """Refuse clients whose observation or action channels differ; for policies of devices, whose tasks differ.
 
     Raises:
-        FederationError: names the first channel that differs, or the tasks.
+        FederationError: names the first channel that differs, or the tasks, or their steps.
     """
     first, *others = descriptions.values()
     for other in others:
+        _check_step(first, other)
         if policy != "flat":
             _check_task(first, other)
             continue
@@ -191,6 +192,15 @@ def _check_task(first: ClientDescription, other: ClientDescription) -> None:
         raise FederationError(
             f"Client {other.name!r} has data of task '{other.task}', client {first.name!r} of '{first.task}': "
             "record all datasets of a federation with one task"
+        )
+
+
+def _check_step(first: ClientDescription, other: ClientDescription) -> None:
+    steps = [client.task_config.get("step_minutes") for client in (first, other)]
+    if steps[0] != steps[1]:
+        raise FederationError(
+            f"Client {other.name!r} has steps of {steps[1]} minutes, client {first.name!r} of {steps[0]}: a "
+            "discount would not mean the same; record all datasets of a federation with one step_minutes"
         )
 
 
