@@ -96,3 +96,10 @@ def test_broken_yaml_is_a_config_error(tmp_path: Path) -> None:
     path.write_text("rounds: [1, 2\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(RunConfig, path)
+
+
+def test_key_that_is_there_twice_is_a_config_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("rounds: 3\nsize: 1\nrounds: 30\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="key 'rounds' is there twice"):
+        load_config(RunConfig, path)
