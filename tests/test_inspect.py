@@ -88,6 +88,14 @@ def test_command_writes_a_self_contained_page(
     assert "Coverage of actions" in capsys.readouterr().out
 
 
+def test_page_of_the_working_folder_lies_beside_it(dataset: OfflineDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(dataset.path)
+    with pytest.raises(SystemExit) as left:
+        main(["dataset", "inspect", "."])
+    assert left.value.code == 0
+    assert (dataset.path.parent / f"{dataset.path.name}.html").is_file()
+
+
 def test_missing_dataset_fails_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["dataset", "inspect", str(tmp_path / "none")])

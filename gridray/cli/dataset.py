@@ -53,7 +53,8 @@ def inspect(
     """
     dataset = OfflineDataset.open(path)
     coverage = measure_coverage(dataset)
-    page = html or path.with_name(f"{path.name}.html")
+    place = path if path.name else path.resolve()
+    page = html or place.with_name(f"{place.name}.html")
     write_page(page, dataset.card, coverage)
     if as_json:
         print_json({"card": json.loads(dataset.card.to_json()), "coverage": asdict(coverage), "page": page})
