@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ConfigT = TypeVar("ConfigT")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain values only, and no key twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """Return the mapping."""
+        seen = set()
+        for key, _ in node.value:
+            if (text := key.value if isinstance(key, yaml.ScalarNode) else None) in seen and text != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key '{text}' is there twice", key.start_mark)
+            seen.add(text if text is not None else id(key))
+        return super().construct_mapping(node, deep=deep)
+
+
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -28,7 +43,7 @@ def load_config(cls: type[ConfigT], path: Path) -> ConfigT:
         ConfigError: The file cannot be read, is no YAML mapping, or has a key or value that `cls` does not allow.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506  # it is a SafeLoader
     except OSError as error:
         message = f"Configuration file '{path}' cannot be read ({error.strerror}): give the path of a YAML file"
         raise ConfigError(message) from error

@@ -70,7 +70,7 @@ class Links(HTMLParser):
 def test_command_writes_a_self_contained_page(
     dataset: OfflineDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "north.html"
+    page = tmp_path / "pages" / "north.html"
     with pytest.raises(SystemExit) as left:
         main(["dataset", "inspect", str(dataset.path), "--html", str(page), "--json"])
     assert left.value.code == 0

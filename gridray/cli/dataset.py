@@ -49,7 +49,7 @@ def inspect(
 ) -> None:
     """Show a dataset's card and what actions and voltages it covers, and write a page with plots.
 
-    Example: gridray dataset inspect runs/north --html north.html
+    Example: gridray dataset inspect runs/data/north --html north.html
     """
     dataset = OfflineDataset.open(path)
     coverage = measure_coverage(dataset)
@@ -81,7 +81,7 @@ def to_minari(
 ) -> None:
     """Write a dataset as a local Minari dataset.
 
-    Example: gridray dataset to-minari runs/north gridray/north-v0
+    Example: gridray dataset to-minari runs/data/north gridray/north-v0
     """
     from gridray.datasets.minari import export_minari  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def from_minari(
 ) -> None:
     """Write a local Minari dataset as one of GridRay's.
 
-    Example: gridray dataset from-minari ~/.minari/datasets/gridray/north-v0 --out runs/north
+    Example: gridray dataset from-minari ~/.minari/datasets/gridray/north-v0 --out runs/data/north
     """
     from gridray.datasets.minari import import_minari  # noqa: PLC0415
 
