@@ -173,8 +173,11 @@ def summary(cells: dict[str, Any], utility: str) -> dict[str, Any]:
     by_seed = [seeds[utility] for seeds in cells.values()]
     names = list(by_seed[0])
     values = {name: np.array([one[name] for one in by_seed]) for name in names}  # seeds, what, days
-    alone = np.mean([values[name] for name in names if name.startswith(ALONE)], axis=0)
-    own = {ALONE: values[f"{ALONE} {utility}"], CLONED: values[f"{CLONED} {utility}"], "mean alone": alone}
+    alone = [values[name] for name in names if name.startswith(ALONE)]
+    # The best is known only afterwards, by those who may try all of them everywhere.
+    best = max(alone, key=lambda found: float(found[:, 0].mean()))
+    own = {ALONE: values[f"{ALONE} {utility}"], CLONED: values[f"{CLONED} {utility}"]}
+    own |= {"mean alone": np.mean(alone, axis=0), "best alone": best}
     others = {name: values[name] for name in names if not name.startswith((ALONE, CLONED))}
     rows: dict[str, Any] = {}
     for name, found in (others | own).items():

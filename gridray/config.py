@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ConfigT = TypeVar("ConfigT")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Plain values only, and no key twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        """Return the mapping."""
-        seen = set()
-        for key, _ in node.value:
-            if (text := key.value if isinstance(key, yaml.ScalarNode) else None) in seen and text != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"key '{text}' is there twice", key.start_mark)
-            seen.add(text if text is not None else id(key))
-        return super().construct_mapping(node, deep=deep)
-
-
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -43,7 +28,7 @@ def load_config(cls: type[ConfigT], path: Path) -> ConfigT:
         ConfigError: The file cannot be read, is no YAML mapping, or has a key or value that `cls` does not allow.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506  # it is a SafeLoader
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         message = f"Configuration file '{path}' cannot be read ({error.strerror}): give the path of a YAML file"
         raise ConfigError(message) from error
@@ -51,6 +36,34 @@ def load_config(cls: type[ConfigT], path: Path) -> ConfigT:
         message = f"Configuration file '{path}' is not valid YAML: {error}"
         raise ConfigError(message) from error
     return parse_config(cls, {} if data is None else data, where=str(path))
+
+
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # whatever the text holds
+    """Return what a YAML text holds: plain data only, no key twice.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or gives a key twice.
+    """
+    # A safe loader with one rule more, which the linter cannot see.
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+
+
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """Safe loader that refuses a key given twice, where YAML's own would keep the last one."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
+            raise yaml.constructor.ConstructorError(
+                "while reading a mapping", node.start_mark, f"key '{key.value}' is there twice", key.start_mark
+            )
+        seen.add(str(key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str = "configuration") -> ConfigT:

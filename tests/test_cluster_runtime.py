@@ -32,16 +32,26 @@ def fail_on_warnings() -> None:
     warnings.simplefilter("error")
 
 
-def commands_with(text: str) -> list[str]:
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+def processes_with(text: str) -> list[Path]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue  # the process has just ended
         if text in command:
-            lines.append(command)
-    return lines
+            found.append(process)
+    return found
+
+
+def listening_addresses(processes: list[Path]) -> set[str]:
+    """Return the addresses on which these processes listen, as /proc writes them."""
+    addresses = {}
+    for table in ("tcp", "tcp6"):
+        lines = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+        addresses |= {f"socket:[{words[9]}]": words[1].partition(":")[0] for words in lines if words[3] == "0A"}
+    links = [str(link.readlink()) for process in processes for link in (process / "fd").iterdir() if link.is_symlink()]
+    return {addresses[link] for link in links if link in addresses}
 
 
 @ray.remote
@@ -57,7 +67,10 @@ def check_session() -> None:
         seen = ray.get(worker_environment.remote(), timeout=60)
         assert {name: seen[name] for name in THREAD_PINS} == dict.fromkeys(THREAD_PINS, "1")
         assert ray.cluster_resources()["CPU"] == 1
-        assert commands_with(str(token.parent))
+        own = processes_with(str(token.parent))
+        # 127.0.0.1 of IPv4, and the same as IPv6 writes it.
+        assert listening_addresses(own) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+        assert listening_addresses(own)
         with ray_session(num_cpus=2):
             assert ray.cluster_resources()["CPU"] == 1
         assert ray.is_initialized()
@@ -65,9 +78,9 @@ def check_session() -> None:
     assert not token.parent.exists()
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
     deadline = time.monotonic() + 5
-    while commands_with(str(token.parent)) and time.monotonic() < deadline:
+    while processes_with(str(token.parent)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert commands_with(str(token.parent)) == []
+    assert processes_with(str(token.parent)) == []
 
 
 def check_session_with_long_temporary_folder() -> None:

@@ -91,14 +91,15 @@ def test_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
         load_config(RunConfig, tmp_path / "missing.yaml")
 
 
-def test_key_that_is_there_twice_is_a_config_error(tmp_path: Path) -> None:
-    (tmp_path / "twice.yaml").write_text("rounds: 3\nseed: 1\nrounds: 4\n")
-    with pytest.raises(ConfigError, match="key 'rounds' is there twice"):
-        load_config(RunConfig, tmp_path / "twice.yaml")
-
-
 def test_broken_yaml_is_a_config_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("rounds: [1, 2\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(RunConfig, path)
+
+
+def test_key_that_is_there_twice_is_a_config_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("rounds: 3\nsize: 1\nrounds: 30\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="key 'rounds' is there twice"):
         load_config(RunConfig, path)

@@ -303,14 +303,24 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"min_clients": 2}, "min_clients 2: give 1 to 1"),
         ({"local_update": 5}, "did you mean 'local_updates'"),
         ({"local_epochs": 0}, "local_epochs 0"),
+        ({"local_epochs": float("nan")}, "local_epochs nan"),
+        ({"timeout_s": float("inf")}, "timeout_s inf"),
         ({"clients_per_round": 2}, "clients_per_round 2: give 1 to 1"),
         ({"simulation_actors": 0}, "simulation_actors 0"),
         ({"aggregator": "fedavgg"}, "'fedavgg' does not exist"),
         ({"aggregator": "local"}, "No weight is sent"),
-        ({"groups": {"actor": {"rule": "krum"}}}, "closes rounds with 1 updates, its rules need 5"),
+        ({"groups": {"actor": {"rule": "krum"}}}, "closes rounds with 1 updates, its rules need 5: take another"),
         ({"groups": {"actor": {"rule": "fedavg", "settings": {"count": 1}}}}, "did you mean 'count_by'"),
         ({"asynchronous": {"buffer_size": 1}}, "need rule 'fedbuff' for every group"),
         ({"asynchronous": {"buffer_size": 0}}, "buffer_size 0"),
+        ({"asynchronous": {"buffer_size": 2}, "aggregator": "fedbuff"}, "buffer_size 2: give 1 to 1"),
+        (
+            {
+                "evaluation": {"every": 1},
+                "protection": {"dp_sgd": {"epsilon": 3, "noise_multiplier": 2.0}},
+            },
+            "leave evaluation out",
+        ),
         (
             {
                 "asynchronous": {"buffer_size": 1},

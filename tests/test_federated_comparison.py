@@ -14,9 +14,12 @@ from gridray.algorithms.bundle import load_bundle
 from gridray.algorithms.train import TrainConfig, train
 from gridray.cli import main
 from gridray.datasets.dataset import OfflineDataset
+from gridray.errors import ConfigError
 from gridray.evaluation.rollout import evaluate_policy, held_out_days
 from gridray.federated.comparison import METHODS, NAIVE, compare, plainly_averaged, pooled_weights
 from gridray.federated.local.config import LocalConfig
+from gridray.federated.privacy.dp_sgd import DpSgdConfig
+from gridray.federated.privacy.protection import ProtectionConfig, UtilityNoiseConfig
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -66,6 +69,32 @@ def test_pooled_training_of_one_utility_takes_its_rows_only(config: FederateConf
     assert all(np.isfinite(array).all() for array in weights.values())
     again = pooled_weights(single, tmp_path)
     assert all(np.array_equal(weights[name], again[name]) for name in weights)
+
+
+def test_pooled_training_takes_as_many_updates_as_all_clients(config: FederateConfig, tmp_path: Path) -> None:
+    # North has 100 rows: seven batches of 16 are its epoch.
+    single = replace(config, clients=config.clients[1:2], min_clients=1)
+    given = pooled_weights(replace(single, local_updates=7), tmp_path)
+    epochs = pooled_weights(replace(single, local_epochs=1.0), tmp_path)
+    assert all(np.array_equal(given[name], epochs[name]) for name in given)
+
+
+def test_comparison_is_refused_where_a_budget_is_to_be_kept(config: FederateConfig, tmp_path: Path) -> None:
+    noise = UtilityNoiseConfig(epsilon=8.0, max_noise_to_clip=1e6)
+    for protection in (
+        ProtectionConfig(utility_noise=noise),
+        ProtectionConfig(dp_sgd=DpSgdConfig(epsilon=9.0, noise_multiplier=2.0)),
+    ):
+        with pytest.raises(ConfigError, match="trains a second federation on the same data"):
+            compare(replace(config, protection=protection), tmp_path, use_ray=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_pooled_training_is_offered_with_a_comparison_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["federate", str(tmp_path / "federate.yaml"), "--pooled"])
+    assert end.value.code == 2
+    assert "--compare" in capsys.readouterr().err
 
 
 def test_command_tells_whether_sharing_helps(

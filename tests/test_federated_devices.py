@@ -12,6 +12,7 @@ from federations import made_up
 from gridray.algorithms.bundle import load_bundle
 from gridray.algorithms.device_layout import device_layout
 from gridray.algorithms.train import TrainConfig, train
+from gridray.cli import main
 from gridray.config import parse_config
 from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset, write_dataset
@@ -139,6 +140,15 @@ def test_utility_trains_on_from_the_policy_of_all(datasets: dict[str, Path], tmp
     assert tuned.manifest.provenance["start"] == given.manifest.files["policy.safetensors"].sha256
     alone = load_bundle(train(replace(config, start=None), tmp_path / "alone").bundle)
     assert (alone.policy.weights[NORMALISER] != given.policy.weights[NORMALISER]).any()
+
+
+def test_command_trains_on_from_a_bundle_of_any_shape(datasets: dict[str, Path], tmp_path: Path) -> None:
+    shared = federate(config_of(datasets, "local", rounds=1), tmp_path / "all", use_ray=False).bundle
+    options = ["--algorithm", "bc", "--updates", "1", "--batch-size", "16", "--out", str(tmp_path / "tuned")]
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(datasets["south"]), "--start", str(shared), *options])
+    assert end.value.code == 0
+    assert load_bundle(tmp_path / "tuned" / "policy").manifest.network.policy == "local"
 
 
 def test_flat_policies_of_different_feeders_are_refused(datasets: dict[str, Path], tmp_path: Path) -> None:

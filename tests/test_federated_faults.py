@@ -22,6 +22,7 @@ from gridray.federated.client import UtilityClient
 from gridray.federated.config import AsyncConfig
 from gridray.federated.coordinator import Coordinator
 from gridray.federated.federate import federate
+from gridray.federated.ledger import RoundClosed, verify
 from gridray.federated.membership import client_spec, initial_learner, round_rules
 from gridray.federated.rounds import run_round, start_federation
 from gridray.federated.sites import InProcess, Placing, RayActors
@@ -172,6 +173,15 @@ def test_buffered_rounds_take_late_updates_with_their_staleness(datasets: dict[s
     senders = [["east", "north"], ["east", "south"], ["east", "north"], ["east", "south"]]
     assert [sorted(record.num_samples) for record in records] == senders
     assert [record.report["rest.mean_staleness"] for record in records] == [0.0, 0.5, 0.5, 0.5]
+    lines = verify(tmp_path / "ledger.jsonl")
+    late = [
+        part.client
+        for line in lines
+        if isinstance(line.body, RoundClosed)
+        for part in line.body.crossings
+        if part.round < line.body.round
+    ]
+    assert late == ["south", "north", "south"]
 
 
 def test_buffered_rounds_on_ray_do_not_wait_for_the_slowest(

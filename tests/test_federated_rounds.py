@@ -21,13 +21,13 @@ from gridray.algorithms.registry import LEARNERS
 from gridray.cli import main
 from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset, write_dataset
-from gridray.errors import FederationError
+from gridray.errors import FederationError, GridRayError
 from gridray.federated.client import UtilityClient, round_rng
 from gridray.federated.config import ClientConfig, EvaluationConfig, FederateConfig
 from gridray.federated.coordinator import Coordinator, RoundRecord
-from gridray.federated.federate import federate, has_stalled
+from gridray.federated.federate import federate, has_stalled, private_ray
 from gridray.federated.local.config import EnsembleConfig, LocalConfig
-from gridray.federated.membership import client_spec, initial_learner, round_rules
+from gridray.federated.membership import check_agreement, client_spec, initial_learner, round_rules
 from gridray.federated.rounds import drawn_clients
 from gridray.federated.updates import digest
 from gridray.tasks.registry import make_task
@@ -115,6 +115,53 @@ def test_clients_of_unlike_feeders_are_refused(config: FederateConfig, tmp_path:
     unlike = replace(config, clients=(client, ClientConfig(name="unlike", dataset=tmp_path / "unlike")))
     with pytest.raises(FederationError, match=r"'unlike' has '.*' as number \d+ of its observation_names"):
         federate(unlike, tmp_path / "out", use_ray=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"local": LocalConfig(proximal={"actr": 1.0})}, "Group 'actr' names no weight"),
+        ({"algorithm": "bc", "aggregator": "fedora"}, "no critics to value a state with"),
+        ({"learner": {"hidden_sizes": [4, 4]}}, "client 'north' make weight .* the federation's has"),
+    ],
+)
+def test_what_no_client_could_do_is_refused_before_the_first_round(
+    changes: dict[str, Any], message: str, config: FederateConfig, tmp_path: Path
+) -> None:
+    clients = tuple(replace(client, learner=LEARNER) if client.name == "north" else client for client in config.clients)
+    with pytest.raises(GridRayError, match=message):
+        federate(replace(config, clients=clients, **changes), tmp_path, use_ray=False)
+    assert not (tmp_path / "rounds").exists()
+
+
+def test_output_that_is_a_file_is_named(config: FederateConfig, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("", "utf-8")
+    with pytest.raises(FederationError, match="taken' cannot be made"):
+        federate(config, tmp_path / "taken", use_ray=False)
+
+
+def test_private_ray_has_a_place_for_every_client(config: FederateConfig) -> None:
+    clients = tuple(replace(config.clients[0], name=f"u{index}", num_cpus=2.5) for index in range(40))
+    assert private_ray(replace(config, clients=clients, min_clients=1))["num_cpus"] == 101
+    assert private_ray(config)["num_cpus"] >= 2
+
+
+def test_private_ray_has_the_resources_that_pin_clients(config: FederateConfig) -> None:
+    pinned = [replace(client, resource=f"utility_{client.name}") for client in config.clients]
+    assert private_ray(replace(config, clients=tuple(pinned)))["resources"]["utility_north"] == 1
+    assert private_ray(config)["resources"] == {}
+
+
+def test_utilities_agree_on_the_step(config: FederateConfig, tmp_path: Path) -> None:
+    parts = {
+        client.name: UtilityClient(client_spec(config, client, tmp_path / client.name)).describe()
+        for client in config.clients
+    }
+    check_agreement(parts, "flat")
+    slow = replace(parts["south"], task_config=parts["south"].task_config | {"step_minutes": 60})
+    for policy in ("flat", "local"):
+        with pytest.raises(FederationError, match="'south' has steps of 60 minutes, client 'east' of 15"):
+            check_agreement(parts | {"south": slow}, policy)
 
 
 def test_stopped_run_goes_on_bit_for_bit(config: FederateConfig, tmp_path: Path) -> None:

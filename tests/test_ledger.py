@@ -46,8 +46,10 @@ START = RunStarted(
 
 def crossing(client: str, round_index: int, *, norm: float | None = 0.5) -> Crossing:
     content = hashlib.sha256(f"{client}{round_index}".encode()).hexdigest()
-    unsigned = Crossing(client=client, message="MaskedInput", num_bytes=4096, sha256=content, norm=norm)
-    signature = sign(CLIENTS[client], crossing_statement("r1", round_index, unsigned))
+    unsigned = Crossing(
+        client=client, round=round_index, message="MaskedInput", num_bytes=4096, sha256=content, norm=norm
+    )
+    signature = sign(CLIENTS[client], crossing_statement("r1", unsigned))
     return replace(unsigned, signature=signature)
 
 
@@ -190,7 +192,22 @@ def test_message_of_another_round_cannot_be_counted_twice(tmp_path: Path) -> Non
     ledger = Ledger(tmp_path / "ledger.jsonl", COORDINATOR)
     ledger.append(START)
     ledger.append(replace(closed(1), crossings=(crossing("north", 0),)))
+    with pytest.raises(FederationError, match="message of 'north' is of round 0: it was moved"):
+        verify(tmp_path / "ledger.jsonl")
+    other = Ledger(tmp_path / "other.jsonl", COORDINATOR)
+    other.append(START)
+    other.append(replace(closed(1), crossings=(replace(crossing("north", 0), round=1),)))
     with pytest.raises(FederationError, match="signature of 'north' does not fit"):
+        verify(tmp_path / "other.jsonl")
+
+
+def test_late_message_counts_where_the_rule_takes_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", COORDINATOR)
+    ledger.append(replace(START, aggregator="fedbuff, fixed"))
+    ledger.append(replace(closed(1), crossings=(crossing("north", 0),)))
+    assert len(verify(tmp_path / "ledger.jsonl")) == 2
+    ledger.append(replace(closed(0), crossings=(crossing("north", 1),)))
+    with pytest.raises(FederationError, match="message of 'north' is of round 1: it was moved"):
         verify(tmp_path / "ledger.jsonl")
 
 

@@ -127,6 +127,27 @@ def test_awr_losses_weigh_advantages_by_their_root_mean_square(batch: dict[str, 
     assert learner.get_weights()["advantage_square"][0] == pytest.approx(moved, rel=1e-4)
 
 
+def test_awr_learns_what_sampled_advantages_have_in_common(batch: dict[str, NDArray[Any]]) -> None:
+    learner, weights = trained("awr", temperature=2.0, scale_rate=0.1, advantage="learnt")
+    observations, following, rewards, discount = normalised(batch)
+    returns = rewards + discount * forward(weights, "target_value", following)[:, 0]
+    advantage = returns - forward(weights, "value", observations)[:, 0]
+    sampled = advantage / math.sqrt(weights["advantage_square"][0])
+    expected = critics(weights, "critic", observations, batch["actions"])
+    # What the policy itself would do counts as nothing gained.
+    own = np.tanh(forward(weights, "actor.mean", observations))
+    gain = (expected - critics(weights, "critic", observations, own)).mean(axis=0)
+    weight = np.minimum(np.exp(2.0 * gain / math.sqrt(weights["learnt_square"][0])), 20.0)
+    losses = {
+        "value_loss": (advantage**2).mean(),
+        "critic_loss": twin_loss(expected, sampled),
+        "actor_loss": -(weight * log_density(weights, observations, batch["actions"])).mean(),
+    }
+    assert_losses(learner, batch, losses)
+    moved = 0.9 * weights["learnt_square"][0] + 0.1 * (gain**2).mean()
+    assert learner.get_weights()["learnt_square"][0] == pytest.approx(moved, rel=1e-4)
+
+
 def iql_value_losses(weights: Weights, batch: dict[str, NDArray[Any]]) -> tuple[dict[str, float], Floats]:
     """Return the losses of value function and critics, and the advantages."""
     observations, following, rewards, discount = normalised(batch)

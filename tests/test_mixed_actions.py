@@ -94,6 +94,29 @@ def test_likelihood_is_that_of_gaussians_and_categories() -> None:
     assert learner.update(batch)["actor_loss"] == pytest.approx(-expected.mean(), rel=1e-4)
 
 
+def first_actor_loss(channels: tuple[ActionChannel, ...], **config: object) -> float:
+    sizes = {"observation_size": 3, "action_size": len(channels)}
+    settings = SMALL | {"action_head": "mixed"} | config
+    learner = make_learner("awr", **sizes, config=settings, action_channels=channels)
+    return learner.update(batch_of(channels, 64))["actor_loss"]
+
+
+def test_choices_have_a_temperature_of_their_own() -> None:
+    both, real, chosen, neither = (
+        first_actor_loss(CHANNELS, temperature=of_real, choice_temperature=of_choices)
+        for of_real, of_choices in ((2.0, 2.0), (2.0, 0.0), (0.0, 2.0), (0.0, 0.0))
+    )
+    # Each part has its own weight: real numbers' and choices' shares of the loss can be swapped.
+    assert both + neither == pytest.approx(real + chosen, rel=1e-5)
+    assert abs(real - both) > 1e-3
+    assert both == first_actor_loss(CHANNELS, temperature=2.0)
+    # Where all actions are choices, 0 is cloning.
+    cloned = learner_of("bc", LEVELS).update(batch_of(LEVELS, 64))["actor_loss"]
+    assert first_actor_loss(LEVELS, temperature=2.0, choice_temperature=0.0) == pytest.approx(cloned, rel=1e-5)
+    with pytest.raises(ConfigError, match="choice_temperature is -1"):
+        first_actor_loss(CHANNELS, choice_temperature=-1.0)
+
+
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("channels", [CHANNELS, LEVELS])
 def test_mixed_learner_continues_bit_for_bit(name: str, channels: tuple[ActionChannel, ...]) -> None:

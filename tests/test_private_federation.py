@@ -12,7 +12,7 @@ import pytest
 from protected_federations import NAMES, small_config, weights_of, write_days
 
 from gridray.algorithms.bundle import load_bundle
-from gridray.errors import ConfigError
+from gridray.errors import ConfigError, FederationError
 from gridray.federated.compression import CompressionConfig
 from gridray.federated.federate import federate
 from gridray.federated.ledger import RoundClosed, RunEnded, verify
@@ -134,6 +134,48 @@ def test_private_run_resumes_bit_for_bit_and_pays_once(config: FederateConfig, t
     assert update.metrics == whole.history[2].metrics["north"]
     assert [record.metrics for record in resumed.history] == [record.metrics for record in whole.history]
     assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+
+
+def test_other_data_in_the_same_folder_gets_other_noise_and_is_paid_for(config: FederateConfig, tmp_path: Path) -> None:
+    dp_sgd = DpSgdConfig(epsilon=9.0, delta=1e-3, noise_multiplier=1.5, units_per_batch=4, rows_per_unit=4)
+    private = replace(config, rounds=1, protection=ProtectionConfig(dp_sgd=dp_sgd))
+    first = federate(private, tmp_path, use_ray=False)
+    north = next(client for client in config.clients if client.name == "north")
+    others = tuple(client for client in config.clients if client.name != "north")
+    other = replace(private, clients=(replace(north, dataset=others[0].dataset), *others))
+    with pytest.raises(FederationError, match=f"remove {tmp_path} to start over"):
+        federate(other, tmp_path, use_ray=False)
+    for left in (tmp_path / "ledger.jsonl", tmp_path / "ledger.jsonl.head"):
+        left.unlink()
+    shutil.rmtree(tmp_path / "rounds")
+    again = federate(other, tmp_path, use_ray=False)
+    charged = json.loads((tmp_path / "clients" / "north" / "privacy.json").read_text("utf-8"))
+    assert sorted(charged.values()) == [private.local_updates] * 2
+    # West's data are as they were, and so is its noise.
+    assert first.history[0].metrics["west"] == again.history[0].metrics["west"]
+    assert first.history[0].metrics["north"]["epsilon_per_day"] < again.history[0].metrics["north"]["epsilon_per_day"]
+
+
+def test_run_does_not_go_on_in_the_ledger_of_another(config: FederateConfig, tmp_path: Path) -> None:
+    federate(replace(config, rounds=1), tmp_path, use_ray=False)
+    shutil.rmtree(tmp_path / "rounds")
+    with pytest.raises(FederationError, match=r"Ledger .* is of a run with another configuration"):
+        federate(replace(config, rounds=1, seed=config.seed + 1), tmp_path, use_ray=False)
+    verify(tmp_path / "ledger.jsonl")
+
+
+def test_noise_per_utility_shows_no_moments_and_is_told_with_its_unit(config: FederateConfig, tmp_path: Path) -> None:
+    noise = UtilityNoiseConfig(epsilon=5.0, max_noise_to_clip=1e4, reward_std=7.0)
+    result = federate(replace(config, protection=ProtectionConfig(utility_noise=noise)), tmp_path, use_ray=False)
+    assert not result.weights["normaliser.observation_mean"].any()
+    assert result.weights["normaliser.reward_std"].tolist() == [7.0]
+    (spent,) = result.privacy
+    assert (spent.scope, spent.unit, result.ended) == ("all", "utility", "all rounds")
+    assert spent.epsilon == pytest.approx(5.0)
+    grouped = ProtectionConfig(secure_aggregation=SecureAggregationConfig(num_groups=2), utility_noise=noise)
+    clients = tuple(replace(config.clients[0], name=f"u{index}") for index in range(6))
+    with pytest.raises(ConfigError, match="give secure_aggregation num_groups 1"):
+        replace(config, clients=clients, min_clients=6, protection=grouped)
 
 
 def test_private_run_shows_no_moments_and_cannot_be_repeated_without_the_clients_secrets(

@@ -17,18 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from scipy.stats import norm
 
 from gridray.cli import main
 from gridray.config import load_config
-from gridray.datasets.behaviour import Behaviour, Draws, censored_normal
 from gridray.datasets.drive import Driver
 from gridray.datasets.record import RECORDED_COLUMNS, RecordConfig, make_behaviour, record
 from gridray.datasets.schema import make_table, to_arrays, transition_schema
 from gridray.envs.vector_env import GridVectorEnv
 from gridray.errors import ConfigError, DatasetError
 from gridray.policies.registry import make_policy
-from gridray.tasks.base import ActionChannel
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -131,35 +128,6 @@ def test_mixture_has_its_shares_and_names_who_acted(tmp_path: Path) -> None:
     np.testing.assert_allclose(at_random, -rows["actions"].shape[1] * np.log(2.0), rtol=1e-6)
 
 
-def test_log_probability_is_that_of_the_cut_normal() -> None:
-    rng = np.random.default_rng(0)
-    mean = np.tile([[0.9, -1.0, 0.0]], (200_000, 1))
-    actions, log_p = censored_normal(mean, rng.standard_normal(mean.shape), 0.3)
-    assert np.abs(actions).max() == 1.0
-    assert np.isfinite(log_p).all()
-    # Mass at an end: P(0.9 + 0.3 z >= 1) = 1 - Phi(1/3), P(-1 + 0.3 z <= -1) = 1/2; scipy's norm gives the density.
-    first = rng.standard_normal((1, 3))
-    one, value = censored_normal(mean[:1], first, 0.3)
-    parts = [
-        norm.logpdf(a, m, 0.3) if abs(a) < 1.0 else norm.logsf(1.0, m, 0.3) if a > 0.0 else norm.logcdf(-1.0, m, 0.3)
-        for a, m in zip(one[0], mean[0], strict=True)
-    ]
-    assert value[0] == pytest.approx(sum(parts))
-    # Whatever the mean, the probabilities of all outcomes add up to 1: E[q(a) / p(a)] = 1 for another law q.
-    other = np.tile([[0.7, -0.8, 0.1]], (200_000, 1))
-    shifted = (actions - other) / 0.3
-    _, log_q = censored_normal(other, shifted, 0.3)
-    assert np.exp(log_q - log_p).mean() == pytest.approx(1.0, abs=0.02)
-
-
-def test_log_probability_of_an_end_is_exact_near_and_far() -> None:
-    # Cut at 1 from a mean of -1, z = 2 / std standard deviations away; the last ones underflow as a probability.
-    for z in (0.1, 1.0, 5.0, 20.0, 34.0, 36.0, 50.0, 400.0):
-        for side in (-1.0, 1.0):
-            _, value = censored_normal(np.array([[-side]]), np.array([[side * (z + 1.0)]]), 2.0 / z)
-            assert value[0] == pytest.approx(norm.logcdf(-z), rel=1e-12)
-
-
 def test_steps_without_a_solution_are_left_out_and_none_unfinished_is_kept() -> None:
     task = make_task(CONFIG.task, CONFIG.task_config)
     driver = Driver(task, make_behaviour(CONFIG, task), task.allowed_days()[:3], seed=5, prefix="run")
@@ -183,41 +151,6 @@ def test_steps_without_a_solution_are_left_out_and_none_unfinished_is_kept() -> 
         rows()
 
 
-def test_behaviour_of_levels_explores_with_epsilon() -> None:
-    task = LevelTask()
-    behaviour = Behaviour(task, {"first": 1.0}, lambda _name, _task: FirstLevel(), noise_std=0.0, epsilon=0.4)
-    rng = np.random.default_rng(0)
-    draws = Draws(np.zeros(50_000, dtype=np.int64), rng.random((50_000, 1, 2)))
-    actions, log_p = behaviour.act(np.zeros((50_000, 3), dtype=np.float32), 0, draws, [rng])
-    values, counts = np.unique(actions[:, 1], return_counts=True)
-    np.testing.assert_array_equal(values, [-1.0, 0.0, 1.0, 2.0])
-    # 0.6 + 0.4 / 4 for the policy's own level, 0.1 for each other.
-    np.testing.assert_allclose(counts / 50_000, [0.7, 0.1, 0.1, 0.1], atol=0.01)
-    own = (actions == np.array([0.0, -1.0])).all(axis=1)
-    # Levels 0 and 1 of the first action: 0.6 + 0.4 / 2.
-    np.testing.assert_allclose(log_p[own], np.log(0.8 * 0.7))
-    with pytest.raises(ConfigError, match="are levels: give epsilon"):
-        Behaviour(task, {"random": 1.0}, make_policy, noise_std=0.1, epsilon=0.0)
-
-
-class FirstLevel:
-    """Takes the lowest level of each action."""
-
-    name = "first"
-
-    def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return the lowest levels."""
-        del rng
-        return np.tile(np.array([[0.0, -1.0]], dtype=np.float32), (len(observations), 1))
-
-
-class LevelTask:
-    """What a behaviour asks of a task: its actions, here a switch of 2 and a tap of 4 levels."""
-
-    name = "levels"
-    action_channels = (ActionChannel("a", "1", 0.0, 1.0, "level"), ActionChannel("b", "1", -1.0, 2.0, "level"))
-
-
 def test_noise_and_random_days_do_what_they_say(recorded: OfflineDataset, tmp_path: Path) -> None:
     plain = record(replace(CONFIG, noise_std=0.0, random_share=0.0), tmp_path / "plain", use_ray=False)
     always = record(replace(CONFIG, random_share=1.0), tmp_path / "random", use_ray=False)
@@ -231,6 +164,10 @@ def test_noise_and_random_days_do_what_they_say(recorded: OfflineDataset, tmp_pa
     inside = np.abs(sorted_rows(plain)["actions"][first]) < 0.5
     assert 0.05 < moved[inside].std() < 0.15
     assert min(plain.card.returns.mean, noisy.card.returns.mean) > always.card.returns.mean
+    held = record(replace(CONFIG, random_share=0.0, noise_steps=4), tmp_path / "held", use_ray=False)
+    by_step = [sorted_rows(dataset)["actions"] for dataset in (noisy, held)]
+    np.testing.assert_array_equal(by_step[0][first], by_step[1][first])
+    assert (by_step[0] != by_step[1]).any()
 
 
 def test_episodes_do_not_depend_on_what_they_run_beside(recorded: OfflineDataset, tmp_path: Path) -> None:
@@ -364,6 +301,8 @@ def test_example_is_valid() -> None:
     [
         ({"num_episodes": 0}, "num_episodes is 0"),
         ({"noise_std": -1.0}, "noise_std is -1.0"),
+        ({"noise_std": {"pv": 3.0}}, "noise_std is {'pv': 3.0}"),
+        ({"noise_steps": 0}, "noise_steps is 0"),
         ({"random_share": 1.5}, "random_share is 1.5"),
         ({"seed": -1}, "seed is -1"),
         ({"epsilon": 2.0}, "epsilon is 2.0"),

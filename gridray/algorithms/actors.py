@@ -68,6 +68,11 @@ class GaussianActor(SpreadActor):
         """Return log p(action | observation) [n], summed over the action's components."""
         return gaussian_log_density(actions, torch.tanh(self.mean(observations)), self.spread())
 
+    def log_likelihoods(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of the real numbers, which are all, and of the choices: 0."""
+        real = self.log_likelihood(observations, actions)
+        return real, torch.zeros_like(real)
+
 
 class MixedActor(SpreadActor):
     """Real numbers and choices together: Gaussians as above, and categorical distributions, all independent.
@@ -108,10 +113,15 @@ class MixedActor(SpreadActor):
 
     def log_likelihood(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return log p(action | observation) [n]: densities of the real numbers, probabilities of the choices."""
+        real, chosen = self.log_likelihoods(observations, actions)
+        return real + chosen
+
+    def log_likelihoods(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log density of the real numbers and the log probability of the choices, both [n]."""
         means, logits = self._outputs(observations)
         chosen = functional.log_softmax(logits, dim=2).gather(2, self._choices(actions).long().unsqueeze(2))
         real = gaussian_log_density(actions.index_select(1, self.continuous), torch.tanh(means), self.spread())
-        return real + chosen.sum(dim=(1, 2))
+        return real, chosen.sum(dim=(1, 2))
 
     def _outputs(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.mean(observations)

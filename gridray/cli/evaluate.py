@@ -14,7 +14,7 @@ import yaml
 from gridray.algorithms.bundle import load_bundle
 from gridray.cli.offline_values import offline_values
 from gridray.cli.output import plain, print_json, print_table, progress
-from gridray.config import load_config
+from gridray.config import load_config, parse_yaml
 from gridray.errors import ConfigError
 from gridray.evaluation.columns import columns, summary
 from gridray.evaluation.comparison import UNTUNED, Comparison, compare, tuning_facts
@@ -119,7 +119,7 @@ def task_settings(config: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds none.
     """
     try:
-        data = yaml.safe_load(config.read_text(encoding="utf-8"))
+        data = parse_yaml(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"'{config}' cannot be read as YAML ({error}): give a file of task settings.") from error
     if not isinstance(data, dict):

@@ -44,6 +44,8 @@ def command(
 
     Example: gridray federate examples/federate.yaml --out runs/federate --rounds 20 --compare
     """
+    if pooled and not compare:
+        raise typer.BadParameter("it is a part of --compare: give that too", param_hint="'--pooled'")
     settings = load_config(FederateConfig, config)
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
@@ -58,7 +60,8 @@ def command(
             result = federate(settings, out, **options)
     if as_json:
         report = {"bundle": result.bundle, "history": [asdict(record) for record in result.history]}
-        report["evaluation"] = result.evaluation
+        report |= {"evaluation": result.evaluation, "ended": result.ended}
+        report["privacy"] = [asdict(part) for part in result.privacy]
         print_json(report if comparison is None else report | {"comparison": comparison.metrics})
     else:
         _print(result)
@@ -100,7 +103,11 @@ def _print(result: FederationResult) -> None:
             [client, *(metrics.get(name, "-") for name in measured)] for client, metrics in result.evaluation.items()
         ]
         print_table("Final policy on each utility's held-out days (means)", ["utility", *measured], rows)
-    print_table("Result", ["policy", "weights sha256"], [[result.bundle, result.history[-1].weights_sha256]])
+    if result.privacy:
+        spent = [[part.scope, part.unit, part.epsilon, part.delta, part.budget_epsilon] for part in result.privacy]
+        print_table("Privacy spent", ["whose", "unit", "epsilon", "delta", "budget"], spent)
+    last = result.history[-1].weights_sha256
+    print_table("Result", ["policy", "weights sha256", "ended"], [[result.bundle, last, result.ended]])
 
 
 def _means(record: RoundRecord, names: list[str]) -> list[object]:

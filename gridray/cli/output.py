@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Advance(Protocol):
 def progress(description: str, total: float) -> Iterator[Advance]:
     """Show a progress bar on a terminal's standard error, and nothing where there is no terminal.
 
+    What libraries print meanwhile, as Ray does when a worker dies, goes to standard error: results alone are output.
+
     Args:
         description: Text in front of the bar.
         total: Amount of work, in any unit.
@@ -32,7 +34,8 @@ def progress(description: str, total: float) -> Iterator[Advance]:
         A function that takes the amount of work done since its last call, and a text to show.
     """
     if not sys.stderr.isatty():
-        yield lambda _amount, _status="": None
+        with redirect_stdout(sys.stderr):
+            yield lambda _amount, _status="": None
         return
     # Rich takes 0.2 s to import: only a terminal pays for it.
     from rich.console import Console  # noqa: PLC0415
@@ -40,7 +43,7 @@ def progress(description: str, total: float) -> Iterator[Advance]:
 
     status = TextColumn("{task.fields[status]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), status)
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with redirect_stdout(sys.stderr), Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, status="")
         yield lambda amount, status="": bar.update(task, advance=amount, status=status)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gridray.algorithms.bundle import load_bundle
 from gridray.algorithms.gauges import TrainingGauges
 from gridray.algorithms.registry import LEARNERS, RLLIB_LEARNERS
 from gridray.algorithms.train import HistoryRow, LearnerSettings, TrainConfig, TrainResult, train
@@ -62,7 +63,7 @@ def command(  # one parameter per option
         num_updates=updates,
         batch_size=batch_size or chosen.batch_size,
         seed=seed,
-        learner=chosen.learner,
+        learner=({} if start is None else _network_of(start)) | chosen.learner,
         stream=stream,
         start=start,
         online_evaluations=chosen.online_evaluations,
@@ -93,6 +94,17 @@ def command(  # one parameter per option
         print_json({"bundle": result.bundle, "history": [asdict(row) for row in result.history]})
     else:
         _print(result)
+
+
+def _network_of(bundle: Path) -> dict[str, Any]:
+    """Return the settings that make a network of a bundle's shape; those that are a default are left out."""
+    network = load_bundle(bundle).manifest.network
+    settings: dict[str, Any] = {"hidden_sizes": list(network.hidden_sizes)}
+    if network.policy != "flat":
+        settings["policy"] = network.policy
+    if network.head == "mixed":
+        settings["action_head"] = "mixed"
+    return settings
 
 
 def _advance(advance: Callable[[float], None]) -> Callable[[HistoryRow], None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 
@@ -34,7 +35,11 @@ RAY_SETTINGS = {
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
+def ray_session(
+    num_cpus: int | None = None,
+    object_store_bytes: int = OBJECT_STORE_BYTES,
+    resources: Mapping[str, float] | None = None,
+) -> Iterator[None]:
     """Give the block a running Ray and take away what was started for it.
 
     A Ray that this process already uses is left as it is. With `RAY_ADDRESS` set, the block joins that cluster;
@@ -43,6 +48,7 @@ def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_ST
     Args:
         num_cpus: CPUs that the private Ray offers to tasks; all of the machine's if None.
         object_store_bytes: memory that the private Ray may share between its processes, bytes.
+        resources: custom resources that the private Ray offers, by name; what a cluster offers is its nodes' affair.
 
     Raises:
         GridRayError: if Ray cannot start or the cluster cannot be joined.
@@ -60,7 +66,8 @@ def ray_session(num_cpus: int | None = None, object_store_bytes: int = OBJECT_ST
         else:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gr-", dir=_short_root()))
             options = _private_options(folder, os.cpu_count() or 1 if num_cpus is None else num_cpus)
-            options["object_store_memory"] = object_store_bytes
+            options |= {"object_store_memory": object_store_bytes, "resources": dict(resources or {})}
+            _stay_on_loopback(cleanup)
             _enter_token_mode(cleanup, folder)
         _start(options)
         cleanup.callback(ray.shutdown)
@@ -101,6 +108,16 @@ def _private_options(folder: str, num_cpus: int) -> dict[str, Any]:
     }
 
 
+def _stay_on_loopback(cleanup: ExitStack) -> None:
+    """Keep Ray from replacing 127.0.0.1 by an address that other machines reach, and from listening there."""
+    # Ray reads the setting when it is imported, and so do the processes that it starts.
+    cleanup.callback(setattr, ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    cleanup.callback(_put, {name: os.environ.get(name)})
+    _put({name: "0"})
+
+
 def _enter_token_mode(cleanup: ExitStack, folder: str | None) -> None:
     """Turn token authentication on unless the environment decided; write a fresh token if there is a private folder."""
     settings = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
@@ -115,12 +132,16 @@ def _enter_token_mode(cleanup: ExitStack, folder: str | None) -> None:
     _apply(settings)
 
 
-def _apply(settings: Mapping[str, str | None]) -> None:
+def _put(settings: Mapping[str, str | None]) -> None:
     for name, value in settings.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def _apply(settings: Mapping[str, str | None]) -> None:
+    _put(settings)
     # Ray read both when it was imported and would keep the token of an earlier session.
     RayConfig.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
@@ -130,7 +151,7 @@ def _start(options: dict[str, Any]) -> None:
     env_vars = {name: os.environ[name] for name in THREAD_PINS}
     try:
         ray.init(**options, runtime_env={"env_vars": env_vars}, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises the bare class where a node does not start in time
         # A half-started Ray would make the next attempt fail for another reason.
         ray.shutdown()
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

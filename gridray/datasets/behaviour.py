@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,9 +12,10 @@ from numba import njit
 
 from gridray.errors import ConfigError
 from gridray.tasks.base import has_levels
+from gridray.tasks.view_layout import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gridray.tasks.base import Task
 
     PolicyMaker = Callable[[str, Task], Policy]
+    NoiseStd = float | Mapping[str, float]
 
 RANDOM = "random"
 SHARE_TOLERANCE = 1e-6
@@ -44,13 +47,21 @@ class Behaviour:
 
     A continuous action is the policy's plus a normal deviate of standard deviation noise_std, cut to [-1, 1]; its law
     has a density inside and a probability at each end, and `action_logp` is the logarithm of whichever applies, summed
-    over the components. A level is replaced by a uniform draw of all its levels with probability `epsilon`. The policy
-    "random" draws uniformly and has no further noise. Without noise the action is certain and action_logp is 0. The
-    probabilities are those given the policy that acts, `policy_index`, and count a policy as deterministic.
+    over the components that have noise. A level is replaced by a uniform draw of all its levels with probability
+    `epsilon`. The policy "random" draws uniformly and has no further noise. Without noise the action is certain and
+    action_logp is 0. The probabilities are those given the policy that acts, `policy_index`, and count a policy as
+    deterministic.
     """
 
     def __init__(
-        self, task: Task, shares: Mapping[str, float], maker: PolicyMaker, *, noise_std: float, epsilon: float
+        self,
+        task: Task,
+        shares: Mapping[str, float],
+        maker: PolicyMaker,
+        *,
+        noise_std: NoiseStd,
+        epsilon: float,
+        noise_steps: int = 1,
     ) -> None:
         """Make the policies.
 
@@ -58,20 +69,23 @@ class Behaviour:
             task: what they act on.
             shares: share of episodes by the name that `maker` understands, in all 1.
             maker: makes a policy.
-            noise_std: of actions in [-1, 1].
+            noise_std: of actions in [-1, 1], one for all or by kind of device; kinds that are not named have none.
             epsilon: probability that a level is drawn at random.
+            noise_steps: steps through which a deviate stays.
 
         Raises:
-            ConfigError: there is noise of the wrong kind for the task's actions.
+            ConfigError: there is noise of the wrong kind for the task's actions, or on a kind that there is not.
         """
         self.names = tuple(shares)
         self._shares = np.cumsum(list(shares.values()))
         self._policies = tuple(None if name == RANDOM else maker(name, task) for name in self.names)
-        self._noise_std, self._epsilon = noise_std, epsilon
+        self._noise_std, self._epsilon = _noise_of_actions(task, noise_std), epsilon
+        self._noise_steps = noise_steps
+        self._is_noisy = bool((self._noise_std > 0.0).any())
         self._is_level = has_levels(task.action_channels)
         self._low = np.array([channel.low for channel in task.action_channels])
         self._count = np.array([channel.high - channel.low + 1.0 for channel in task.action_channels])
-        if self._is_level and noise_std > 0.0:
+        if self._is_level and self._is_noisy:
             raise ConfigError(f"noise_std is {noise_std} but the actions of '{task.name}' are levels: give epsilon.")
         if not self._is_level and epsilon > 0.0:
             raise ConfigError(f"epsilon is {epsilon} but '{task.name}' has continuous actions: give noise_std.")
@@ -91,8 +105,10 @@ class Behaviour:
         """Draw an episode's deviates, [num_steps, num_actions], into `out`."""
         if self._is_level or self._policies[policy] is None:
             rng.random(out=out)
-        elif self._noise_std > 0.0:
+        elif self._is_noisy:
             rng.standard_normal(out=out)
+            if self._noise_steps > 1:
+                out[:] = out[np.arange(len(out)) // self._noise_steps * self._noise_steps]
 
     def act(
         self, observations: NDArray[np.float32], t: int, draws: Draws, rngs: list[np.random.Generator]
@@ -123,7 +139,7 @@ class Behaviour:
         self, proposed: NDArray[np.float32], noise: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         mean = np.clip(proposed, -1.0, 1.0)
-        if self._noise_std == 0.0:
+        if not self._is_noisy:
             return mean, np.zeros(len(mean))
         return censored_normal(mean, noise, self._noise_std)
 
@@ -140,16 +156,28 @@ class Behaviour:
         return actions, np.log(chance).sum(axis=1)
 
 
+def _noise_of_actions(task: Task, noise_std: NoiseStd) -> NDArray[np.float64]:
+    """Return the standard deviation of the noise on each action."""
+    kinds = [channel.name.partition(".")[0] for channel in task.action_channels]
+    if not isinstance(noise_std, Mapping):
+        return np.full(len(kinds), float(noise_std))
+    if unknown := sorted(set(noise_std) - {*kinds, *KINDS}):
+        known = ", ".join(dict.fromkeys(kinds))
+        raise ConfigError(f"noise_std names '{unknown[0]}', which is no kind of device: '{task.name}' has {known}.")
+    return np.array([float(noise_std.get(kind, 0.0)) for kind in kinds])
+
+
 def censored_normal(
-    mean: NDArray[np.floating], noise: NDArray[np.float64], std: float
+    mean: NDArray[np.floating], noise: NDArray[np.float64], std: float | NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return mean + std * noise cut to [-1, 1], and the sum over columns of its log-likelihood (Tobin 1958).
 
     Inside it is the normal log-density, at an end the logarithm of the probability of all that is cut to it. Actions
-    are rounded to float32 first, so that what is stored is what is judged.
+    are rounded to float32 first, so that what is stored is what is judged. std: of all, or of each column; a column
+    without noise is certain.
     """
     actions, log_p = np.empty(mean.shape, dtype=np.float32), np.empty(len(mean))
-    _censored_normal(mean, noise, std, actions, log_p)
+    _censored_normal(mean, noise, np.full(mean.shape[1], std), actions, log_p)
     return actions, log_p
 
 
@@ -157,19 +185,22 @@ def censored_normal(
 def _censored_normal(
     mean: NDArray[np.floating],
     noise: NDArray[np.float64],
-    std: float,
+    std: NDArray[np.float64],
     actions: NDArray[np.float32],
     log_p: NDArray[np.float64],
 ) -> None:
-    log_scale = math.log(std * math.sqrt(2.0 * math.pi))
+    log_scale = np.log(std * math.sqrt(2.0 * math.pi))
     for row in range(mean.shape[0]):
         total = 0.0
         for column in range(mean.shape[1]):
             middle = np.float64(mean[row, column])
-            action = np.float32(min(max(middle + std * noise[row, column], -1.0), 1.0))
-            z = (np.float64(action) - middle) / std
+            if std[column] == 0.0:
+                actions[row, column] = middle
+                continue
+            action = np.float32(min(max(middle + std[column] * noise[row, column], -1.0), 1.0))
+            z = (np.float64(action) - middle) / std[column]
             if abs(action) < 1.0:
-                total -= 0.5 * z * z + log_scale
+                total -= 0.5 * z * z + log_scale[column]
             else:
                 total += _log_normal_probability(z if action < 0.0 else -z)
             actions[row, column] = action

@@ -58,7 +58,10 @@ class RecordConfig:
     each of several, such as {medium: 0.5, expert: 0.5}.
     tiers: which policy a name in `policy` stands for, such as {medium: runs/half, expert: runs/full}.
     random_share: share of episodes that act at random besides, for coverage.
-    noise_std: standard deviation of the Gaussian noise added to actions, which are then cut to [-1, 1].
+    noise_std: standard deviation of the Gaussian noise added to actions, which are then cut to [-1, 1]; one for all, or
+    by kind of device, such as {regulator: 0.05, pv: 0.3}, where kinds that are not named act as the policy says.
+    noise_steps: steps through which a deviate stays, so that what only shows after a while can be learnt too;
+        probabilities of actions are those of each step by itself.
     epsilon: probability that an action that is a level is drawn at random.
     num_envs: days that an actor steps together.
     rows_per_shard: most rows of a Parquet file, at least one episode.
@@ -69,7 +72,8 @@ class RecordConfig:
     task_config: dict[str, Any] = field(default_factory=dict)
     policy: str | dict[str, float] = "utility_controls"
     tiers: dict[str, str] = field(default_factory=dict)
-    noise_std: float = 0.0
+    noise_std: float | dict[str, float] = 0.0
+    noise_steps: int = 1
     epsilon: float = 0.0
     random_share: float = 0.0
     num_episodes: int = 64
@@ -81,11 +85,12 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        for name in ("num_episodes", "num_envs", "num_actors", "rows_per_shard"):
+        for name in ("num_episodes", "num_envs", "num_actors", "rows_per_shard", "noise_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give at least 1.")
-        if not 0.0 <= self.noise_std <= 2.0:
-            raise ConfigError(f"noise_std is {self.noise_std}: give a number from 0 to 2.")
+        stated = self.noise_std if isinstance(self.noise_std, dict) else {"": self.noise_std}
+        if not all(0.0 <= std <= 2.0 for std in stated.values()):
+            raise ConfigError(f"noise_std is {self.noise_std}: give a number from 0 to 2, or one for each kind.")
         for name in ("random_share", "epsilon"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
@@ -155,7 +160,14 @@ def make_plan(config: RecordConfig, task: Task) -> ShardPlan:
 
 def make_behaviour(config: RecordConfig, task: Task, policy_maker: PolicyMaker = make_policy) -> Behaviour:
     """Return who acts."""
-    return Behaviour(task, config.shares(), policy_maker, noise_std=config.noise_std, epsilon=config.epsilon)
+    return Behaviour(
+        task,
+        config.shares(),
+        policy_maker,
+        noise_std=config.noise_std,
+        epsilon=config.epsilon,
+        noise_steps=config.noise_steps,
+    )
 
 
 class Recorder:

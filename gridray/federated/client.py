@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from gridray.federated.local.training import LocalTraining, TrainingSpec
 from gridray.federated.masked_moments import ROUND, moments_fixed_point, packed_moments
 from gridray.federated.moments import Moments, moments
 from gridray.federated.outbox import CLIPPED, Order, Outbox
+from gridray.federated.privacy.dp_sgd import SUPPORTED
 from gridray.federated.privacy.protection import ProtectionConfig
 from gridray.federated.private_training import PrivateRounds
 from gridray.federated.run_ledger import EPSILON
@@ -127,7 +129,6 @@ class UtilityClient:
     def describe(self) -> ClientDescription:
         """Return what the coordinator must know to accept this client."""
         card = self._dataset.card
-        shards = "".join(shard.sha256 for shard in card.shards)
         return ClientDescription(
             name=self._spec.name,
             num_samples=self._dataset.num_transitions,
@@ -136,7 +137,7 @@ class UtilityClient:
             task=card.task,
             task_config=dict(card.task_config),
             feeder_hash=card.feeder_hash,
-            data_sha256=hashlib.sha256(shards.encode()).hexdigest(),
+            data_sha256=self._data_sha256(),
             public_key=self._outbox.public_key,
             max_rounds=self._max_rounds(),
             has_cost=self._training.learner().cost_column is not None,
@@ -151,6 +152,11 @@ class UtilityClient:
         found = {"obs": moments(learner.observation_rows(columns["obs"]))}
         found |= {name: moments(columns[name][:, None]) for name in ("rewards", "terminateds")}
         return found | ({"costs": moments(columns[cost_column][:, None])} if cost_column else {})
+
+    @property
+    def num_updates(self) -> int:
+        """Gradient steps of a round."""
+        return self._training.num_updates
 
     def fit(self, broadcast: Broadcast) -> ClientUpdate:
         """Train a round from the global weights.
@@ -284,19 +290,39 @@ class UtilityClient:
         """Let the training of the shared learner go through noise."""
         learner = training.shared_learner()
         if not isinstance(learner, GradientLearner):
-            raise ConfigError(f"DP-SGD cannot train {self._spec.algorithm!r} with an ensemble's losses: leave one out")
+            raise ConfigError(_no_private_training(self._spec.algorithm))
         columns = load_columns(self._dataset, learner.columns) | self._dataset.load(self._unit_columns())
         columns = {name: column[: training.num_trained] for name, column in columns.items()}
         private = PrivateRounds(learner, columns, config, self._spec.folder)
 
+        basis = self._basis()
+
         def steps(broadcast: Broadcast) -> dict[str, float]:
             start = digest({**broadcast.weights, **_under_controls(broadcast)})
-            private.train(training.num_updates, broadcast.round, start)
+            private.train(training.num_updates, broadcast.round, hashlib.sha256((basis + start).encode()).hexdigest())
             # The losses stay here: they have no noise.
             return {f"{EPSILON}{config.unit.replace('-', '_')}": private.spent().epsilon}
 
         training.set_steps(steps)
         return private
+
+    def _basis(self) -> str:
+        """Return what decides a private step beside the global weights: the data, and all settings of the training."""
+        spec = self._spec
+        settings = {
+            "algorithm": spec.algorithm,
+            "learner": spec.learner,
+            "local": asdict(spec.local),
+            "dp_sgd": None if spec.protection.dp_sgd is None else asdict(spec.protection.dp_sgd),
+            "rules": {group: asdict(rule) for group, rule in spec.sharing.rules.items()},
+            "batch_size": spec.batch_size,
+            "seed": spec.seed,
+        }
+        return self._data_sha256() + json.dumps(settings, sort_keys=True)
+
+    def _data_sha256(self) -> str:
+        shards = "".join(shard.sha256 for shard in self._dataset.card.shards)
+        return hashlib.sha256(shards.encode()).hexdigest()
 
     def _unit_columns(self) -> list[str]:
         first = self._dataset.path / SHARDS / self._dataset.card.shards[0].file
@@ -340,6 +366,11 @@ def round_rng(seed: int, client: str, round_index: int) -> np.random.Generator:
     """Return the generator of a client's round; names are hashed, so that no two clients share a stream."""
     name = int.from_bytes(hashlib.sha256(client.encode()).digest()[:8], "big")
     return np.random.default_rng([seed, name, round_index])
+
+
+def _no_private_training(algorithm: str) -> str:
+    given = ", ".join(sorted(SUPPORTED))
+    return f"DP-SGD cannot train {algorithm!r}: give one of {given}, without an ensemble's losses"
 
 
 def _under_controls(broadcast: Broadcast) -> dict[str, np.ndarray[Any, Any]]:

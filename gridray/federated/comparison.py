@@ -13,8 +13,9 @@ from gridray.algorithms.batches import InMemoryBatches, load_columns
 from gridray.algorithms.registry import task_learner
 from gridray.cluster.runtime import ray_session
 from gridray.datasets.dataset import OfflineDataset
+from gridray.errors import ConfigError
 from gridray.federated.client import FEDERATED, UtilityClient
-from gridray.federated.federate import FederationResult, federate
+from gridray.federated.federate import FederationResult, federate, private_ray
 from gridray.federated.local.baselines import ALONE, CLONED, GAIN, TODAY
 from gridray.federated.local.config import LocalConfig
 from gridray.federated.membership import client_spec, initial_learner
@@ -93,11 +94,19 @@ def compare(
         num_days: held-out days of each utility.
         is_pooled: train on all data together, too, which this process has to be able to read: for experiments.
         use_ray: as of `federate`.
+
+    Raises:
+        ConfigError: a privacy budget is to be kept.
     """
+    if config.protection.reward_std is not None:
+        raise ConfigError(
+            "A comparison trains a second federation on the same data and sends results without noise, which no "
+            f"budget covers ({config.protection.describe()}): leave the comparison out, or the budget"
+        )
     out = out.absolute()
     with ExitStack() as stack:
         if use_ray:
-            stack.enter_context(ray_session())
+            stack.enter_context(ray_session(**private_ray(config)))
         rivals: dict[str, dict[str, NDArray[Any]]] = {}
         plain = plainly_averaged(config)
         if plain != config:
@@ -141,7 +150,7 @@ def pooled_weights(config: FederateConfig, out: Path) -> dict[str, NDArray[Any]]
         )
         learners[client.name] = learner
     samples = np.array([descriptions[name].num_samples for name in learners], dtype=np.float64)
-    num_updates = config.rounds * config.local_updates * len(learners)
+    num_updates = config.rounds * sum(client.num_updates for client in clients.values())
     order = np.random.default_rng([config.seed, 1]).choice(list(learners), num_updates, p=samples / samples.sum())
     weights, state, last = start.get_weights(), start.get_training_state(), ""
     for name in order.tolist():

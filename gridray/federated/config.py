@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -142,13 +143,18 @@ class FederateConfig:
             "simulation_actors",
         ):
             value = getattr(self, key)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"Federation has {key} {value}: give a positive number")
         if self.seed < 0:
             raise ConfigError(f"Federation has seed {self.seed}: give 0 or more")
         if not 1 <= self.num_drawn <= len(self.clients):
             raise ConfigError(
                 f"Federation has clients_per_round {self.clients_per_round}: give 1 to {len(self.clients)}"
+            )
+        if self.asynchronous is not None and self.asynchronous.buffer_size > self.num_drawn:
+            raise ConfigError(
+                f"asynchronous has buffer_size {self.asynchronous.buffer_size}: give 1 to {self.num_drawn}, the "
+                "clients of a round"
             )
         if not 1 <= self.quorum <= self.num_drawn:
             raise ConfigError(f"Federation has min_clients {self.min_clients}: give 1 to {self.num_drawn}")
@@ -187,7 +193,7 @@ class FederateConfig:
         if self.quorum < aggregator.min_updates:
             raise ConfigError(
                 f"Federation closes rounds with {self.quorum} updates, its rules need {aggregator.min_updates}: "
-                "raise min_clients"
+                + ("raise min_clients" if aggregator.min_updates <= self.num_drawn else "take another rule or settings")
             )
         rules = {rule.rule for rule in self.sharing.rules.values()} - {FIXED, LOCAL}
         check_protection(self.protection, rules=rules, num_clients=self.num_drawn)
@@ -197,6 +203,11 @@ class FederateConfig:
             raise ConfigError(
                 "dp_sgd adds noise to gradients, and FEDORA's value reports and decay of local losses would tell about "
                 "the data without it: take another rule, or leave dp_sgd out"
+            )
+        if self.protection.dp_sgd is not None and self.evaluation is not None:
+            raise ConfigError(
+                "Results on held-out days have no noise, and with dp_sgd no client sends them: leave evaluation out, "
+                "or dp_sgd"
             )
         if self.asynchronous is not None and self.protection.changes_updates:
             raise ConfigError(

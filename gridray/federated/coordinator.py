@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gridray.federated.ledger import PrivacySpent
     from gridray.federated.outbox import Order
     from gridray.federated.signing import Signed
 
@@ -122,9 +123,9 @@ class Coordinator:
             ),
             folder,
         )
-        self._ledger = RunLedger(rules, folder.parent) if rules.keys else None
         if checkpoint := load_latest(folder):
             self._restore(checkpoint)
+        self._ledger = RunLedger(rules, folder.parent) if rules.keys else None
 
     def history(self) -> list[RoundRecord]:
         """Return the rounds closed so far; their number is the index of the open round."""
@@ -192,6 +193,10 @@ class Coordinator:
         """Write the ledger's last line."""
         if self._ledger is not None:
             self._ledger.end(len(self._history), reason, digest(self._weights))
+
+    def privacy(self) -> tuple[PrivacySpent, ...]:
+        """Return what has been spent of each budget after the last round, by unit."""
+        return () if self._ledger is None else self._ledger.privacy()
 
     def receive_report(self, client: str, report: EvaluationReport) -> str | None:
         """Take a client's evaluation of the weights that the open round starts from; return why it was refused."""
@@ -294,7 +299,7 @@ class Coordinator:
         if checkpoint.values["run"] != self._rules.run_digest:
             raise FederationError(
                 f"Checkpoint in {self._folder} is of a run with another configuration or other data: "
-                "give another output directory, or remove this one to start over"
+                f"give another output directory, or remove {self._folder.parent} to start over"
             )
         self._history = [RoundRecord(**record) for record in checkpoint.values["history"]]
         arrays = checkpoint.arrays

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +17,12 @@ from numpy.typing import NDArray
 
 from gridray.algorithms.bundle import save_bundle
 from gridray.cluster.runtime import ray_session
+from gridray.errors import FederationError
 from gridray.federated.client import UtilityClient
 from gridray.federated.coordinator import RoundRecord
+from gridray.federated.ledger import PrivacySpent
 from gridray.federated.membership import rounds_within_budget
-from gridray.federated.rounds import Federation, evaluate_weights, run_round, start_federation
+from gridray.federated.rounds import COORDINATOR_CPUS, Federation, evaluate_weights, run_round, start_federation
 from gridray.federated.sharing import TARGET
 from gridray.federated.sites import InProcess, PooledActors, RayActors, Sites
 from gridray.tasks.registry import make_task
@@ -38,12 +43,16 @@ class FederationResult:
     history: one record per round.
     evaluation: client name -> metrics of the final weights on its held-out days, where asked for.
     weights: final global weights, parameter name -> array.
+    ended: why there were no more rounds.
+    privacy: what has been spent of each budget, by unit.
     """
 
     bundle: Path
     history: tuple[RoundRecord, ...]
     evaluation: Evaluation
     weights: dict[str, NDArray[Any]]
+    ended: str
+    privacy: tuple[PrivacySpent, ...]
 
 
 def federate(
@@ -66,10 +75,13 @@ def federate(
         FederationError: clients disagree on channels, too few of them answer, or `out` holds another run.
     """
     out = out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FederationError(f"'{out}' cannot be made ({error.strerror}): give another output directory") from error
     with ExitStack() as stack:
         if use_ray:
-            stack.enter_context(ray_session())
+            stack.enter_context(ray_session(**private_ray(config)))
         sites = _sites(config, use_ray=use_ray)
         stack.callback(sites.stop)
         federation = start_federation(sites, config, out)
@@ -82,7 +94,9 @@ def federate(
         federation.ask_patiently("open_round")
         broadcast = sites.call(federation.coordinator, "broadcast")
         evaluate_weights(federation, broadcast)
-        federation.ask("end_run", _reason(config, num_rounds, len(history)))
+        ended = _reason(config, num_rounds, len(history))
+        federation.ask("end_run", ended)
+        privacy: tuple[PrivacySpent, ...] = federation.ask("privacy")
         evaluation: Evaluation = federation.ask("evaluation")
         _save_personal(federation, broadcast)
         # Arrays from Ray's object store are read-only and end with it.
@@ -94,7 +108,20 @@ def federate(
         history=tuple(history),
         evaluation=evaluation,
         weights=weights,
+        ended=ended,
+        privacy=privacy,
     )
+
+
+def private_ray(config: FederateConfig) -> dict[str, Any]:
+    """Return what a private Ray offers, so that every member finds a place on one machine: logical CPUs, resources."""
+    num_clients = len(config.clients) if config.simulation_actors is None else config.simulation_actors
+    most = max(client.num_cpus for client in config.clients)
+    resources = Counter(client.resource for client in config.clients if client.resource)
+    return {
+        "num_cpus": max(os.cpu_count() or 1, math.ceil(most * num_clients + COORDINATOR_CPUS)),
+        "resources": dict(resources),
+    }
 
 
 def has_stalled(config: FederateConfig, history: Sequence[RoundRecord]) -> bool:

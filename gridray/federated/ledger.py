@@ -48,16 +48,22 @@ class RunStarted:
     versions: dict[str, str]
 
 
+TAKES_LATE = "fedbuff"
+"""The rule under which updates of earlier rounds count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
     """One message that left a client.
 
+    round: round that the message is of; an earlier one than its line's where late updates count.
     message: type of the message; sha256: digest of its content; num_bytes: of its arrays.
-    norm: Euclidean norm of the update, where the coordinator can see it; is_clipped: whether it had to be clipped.
-    signature: the client's, over run, round and the fields above it; empty where it has no key.
+    norm: Euclidean norm of the update, where the coordinator can see it.
+    signature: the client's, over run, round, client, message, num_bytes and sha256; empty where it has no key.
     """
 
     client: str
+    round: int
     message: str
     num_bytes: int
     sha256: str
@@ -283,9 +289,9 @@ def verify(path: Path, *, head: Path | None = None, key: str | None = None) -> t
     return entries
 
 
-def crossing_statement(run: str, round_index: int, crossing: Crossing) -> bytes:
+def crossing_statement(run: str, crossing: Crossing) -> bytes:
     """Return the bytes that a client signs about a message of its own."""
-    fields = [run, round_index, crossing.client, crossing.message, crossing.num_bytes, crossing.sha256]
+    fields = [run, crossing.round, crossing.client, crossing.message, crossing.num_bytes, crossing.sha256]
     return json.dumps(fields).encode()
 
 
@@ -294,7 +300,12 @@ def _check_signatures(where: str, run: RunStarted, body: RoundClosed) -> None:
         key = run.members.get(crossing.client)
         if key is None:
             raise FederationError(f"{where}: {crossing.client!r} is no member of this run")
-        if not is_signed(key, crossing.signature, crossing_statement(run.run, body.round, crossing)):
+        is_late = crossing.round < body.round and TAKES_LATE in run.aggregator.split(", ")
+        if crossing.round != body.round and not is_late:
+            raise FederationError(
+                f"{where}: a message of {crossing.client!r} is of round {crossing.round}: it was moved"
+            )
+        if not is_signed(key, crossing.signature, crossing_statement(run.run, crossing)):
             raise FederationError(f"{where}: the signature of {crossing.client!r} does not fit: the line was changed")
 
 

@@ -16,6 +16,7 @@ from gridray.federated.client import ClientDescription, ClientSpec
 from gridray.federated.coordinator import RoundRules
 from gridray.federated.moments import Moments, pool, standard_deviation
 from gridray.federated.privacy.protection import check_run
+from gridray.federated.sharing import check_groups
 from gridray.tasks.registry import make_task
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from gridray.algorithms.base import Learner
     from gridray.federated.config import ClientConfig, FederateConfig
+    from gridray.tasks.base import Task
 
 _MIB = 2**20
 
@@ -55,10 +57,11 @@ def check_agreement(descriptions: Mapping[str, ClientDescription], policy: str) 
     """Refuse clients whose observation or action channels differ; for policies of devices, whose tasks differ.
 
     Raises:
-        FederationError: names the first channel that differs, or the tasks.
+        FederationError: names the first channel that differs, or the tasks, or their steps.
     """
     first, *others = descriptions.values()
     for other in others:
+        _check_step(first, other)
         if policy != "flat":
             _check_task(first, other)
             continue
@@ -73,8 +76,8 @@ def initial_learner(
 ) -> Learner:
     """Make the learner that the first round starts from, normalised by the moments of all clients together.
 
-    Under DP-SGD the moments would tell about the data without noise: observations stay as the task scales them, to
-    about 1, and rewards are divided by a public number.
+    Where a budget is kept the moments would tell about the data without noise: observations stay as the task scales
+    them, to about 1, and rewards are divided by a public number.
 
     Args:
         config: the federation.
@@ -82,14 +85,19 @@ def initial_learner(
         moments: client name -> what `UtilityClient.moments` returned.
 
     Raises:
-        ConfigError: a network group names no weight of the algorithm.
+        ConfigError: a network group names no weight of the algorithm, or a client's own settings change the networks.
+        GridRayError: the rule asks what policies are worth, and the algorithm has no critics to tell.
     """
     description = next(iter(descriptions.values()))
     task = make_task(description.task, description.task_config)
     learner = task_learner(config.algorithm, task, config=config.learner, seed=config.seed)
     config.sharing.check(learner.get_weights())
-    if config.protection.dp_sgd is not None:
-        size, std = description.num_features, config.protection.dp_sgd.reward_std
+    check_groups(config.local.proximal, learner.get_weights())
+    if config.sharing.aggregator(len(config.clients)).needs_value:
+        learner.state_values(np.zeros((1, len(description.observation_names)), dtype=np.float32))
+    _check_own_settings(config, task, learner)
+    if (std := config.protection.reward_std) is not None:
+        size = description.num_features
         learner.set_normaliser(normaliser_of(np.zeros(size), np.ones(size), 0.0, std))
         return learner
     observations, rewards, terminations = (
@@ -163,11 +171,36 @@ def rounds_within_budget(config: FederateConfig, descriptions: Mapping[str, Clie
     return min([config.rounds, *allowed.values()])
 
 
+def _check_own_settings(config: FederateConfig, task: Task, learner: Learner) -> None:
+    """Refuse settings of single clients that make other networks than those of the federation."""
+    shapes = {name: array.shape for name, array in learner.get_weights().items()}
+    for client in config.clients:
+        if not client.learner:
+            continue
+        own = task_learner(config.algorithm, task, config=config.learner | client.learner, seed=config.seed)
+        found = {name: array.shape for name, array in own.get_weights().items()}
+        if found != shapes:
+            name = min(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+            raise ConfigError(
+                f"The learner settings of client {client.name!r} make weight {name!r} of shape {found.get(name)}, the "
+                f"federation's has {shapes.get(name)}: give settings that change the networks for all clients"
+            )
+
+
 def _check_task(first: ClientDescription, other: ClientDescription) -> None:
     if other.task != first.task:
         raise FederationError(
             f"Client {other.name!r} has data of task '{other.task}', client {first.name!r} of '{first.task}': "
             "record all datasets of a federation with one task"
+        )
+
+
+def _check_step(first: ClientDescription, other: ClientDescription) -> None:
+    steps = [client.task_config.get("step_minutes") for client in (first, other)]
+    if steps[0] != steps[1]:
+        raise FederationError(
+            f"Client {other.name!r} has steps of {steps[1]} minutes, client {first.name!r} of {steps[0]}: a "
+            "discount would not mean the same; record all datasets of a federation with one step_minutes"
         )
 
 

@@ -26,8 +26,8 @@ _SPENT = "privacy.json"
 class PrivateRounds:
     """Rounds of DP-SGD of one client.
 
-    A round that is repeated from the same weights draws the same noise and costs nothing more; one from other weights
-    draws other noise and is paid for.
+    A round that is repeated from the same weights, data and settings draws the same noise and costs nothing more; any
+    other draws other noise and is paid for.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class PrivateRounds:
         Args:
             num_updates: steps.
             round_index: the round.
-            start: digest of all that the round starts from.
+            start: digest of all that decides the steps but the noise: weights, data and settings. The difference of two
+                results with the same noise would have none.
 
         Raises:
             FederationError: they would pass the budget; nothing is spent.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gridray.federated.moments import Moments
 
 _RESTARTS = 3
-_COORDINATOR_CPUS = 0.01
+COORDINATOR_CPUS = 0.01
 _ROUND_ATTEMPTS = 3
 _REVIVE_S = 60.0
 _POLL_S = 0.2
@@ -88,7 +88,7 @@ def start_federation(sites: Sites, config: FederateConfig, out: Path) -> Federat
         "folder": out / "rounds",
     }
     # A coordinator that is started again knows the rounds on disk and has lost what came in since: rounds are repeated.
-    placing = Placing({"CPU": _COORDINATOR_CPUS}, num_restarts=_RESTARTS)
+    placing = Placing({"CPU": COORDINATOR_CPUS}, num_restarts=_RESTARTS)
     coordinator = sites.start("coordinator", Coordinator, arguments, placing)
     return Federation(
         sites=sites,
@@ -227,7 +227,7 @@ def _moments(
     sites: Sites, config: FederateConfig, clients: Mapping[str, Any], descriptions: Mapping[str, ClientDescription]
 ) -> Mapping[str, Mapping[str, Moments]]:
     """Return moments of each client's data, or under masks of all; none where they would be a leak."""
-    if config.protection.dp_sgd is not None:
+    if config.protection.reward_std is not None:
         return {}
     if config.protection.secure_aggregation is None:
         return _ask_all(sites, clients, "moments")

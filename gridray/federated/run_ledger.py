@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from gridray.errors import FederationError
 from gridray.federated.identity import public_key, secret_key
-from gridray.federated.ledger import Crossing, Ledger, PrivacySpent, RoundClosed, RunEnded, RunStarted
+from gridray.federated.ledger import Crossing, Ledger, PrivacySpent, RoundClosed, RunEnded, RunStarted, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +26,18 @@ class RunLedger:
     """Writes one line for each round; the file is `ledger.jsonl` in the run's folder, the key `coordinator.key`."""
 
     def __init__(self, rules: RoundRules, folder: Path) -> None:
-        """Begin the ledger, or go on with it."""
+        """Begin the ledger, or go on with it.
+
+        Raises:
+            FederationError: it is of another run, or was changed.
+        """
         secret = secret_key(folder / "coordinator.key")
         self._rules = rules
-        self._ledger = Ledger(folder / LEDGER, secret)
-        if self._ledger.num_lines == 0:
+        self._path = folder / LEDGER
+        self._ledger = Ledger(self._path, secret)
+        if self._ledger.num_lines > 0:
+            _check_run(self._path, rules.run_digest)
+        else:
             self._ledger.append(
                 RunStarted(
                     run=rules.run_digest,
@@ -59,6 +67,11 @@ class RunLedger:
         """Write the last line."""
         self._ledger.append(RunEnded(num_rounds=num_rounds, reason=reason, weights_sha256=weights_sha256))
 
+    def privacy(self) -> tuple[PrivacySpent, ...]:
+        """Return what the last round that was written says of privacy."""
+        rounds = [entry.body for entry in read(self._path) if isinstance(entry.body, RoundClosed)]
+        return rounds[-1].privacy if rounds else ()
+
     def _privacy(self, record: RoundRecord, spent: Spent | None) -> tuple[PrivacySpent, ...]:
         noise, dp_sgd = self._rules.protection.utility_noise, self._rules.protection.dp_sgd
         found = []
@@ -86,3 +99,13 @@ class RunLedger:
                 if name.startswith(EPSILON)
             ]
         return tuple(found)
+
+
+def _check_run(path: Path, run: str) -> None:
+    """Refuse to write a run's rounds under the head line of another: they would not verify."""
+    begun = next(read(path)).body
+    if isinstance(begun, RunStarted) and begun.run != run:
+        raise FederationError(
+            f"Ledger {path} is of a run with another configuration or other data: give another output directory, or "
+            f"remove {path.parent} to start over"
+        )

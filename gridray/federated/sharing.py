@@ -99,11 +99,7 @@ class Sharing:
         Raises:
             ConfigError: names the group and the networks there are.
         """
-        names = list(names)
-        for group in self.rules:
-            if group != REST and not any(group_of(name, [group]) == group for name in names):
-                networks = ", ".join(sorted({name.partition(".")[0] for name in names}))
-                raise ConfigError(f"Group {group!r} names no weight: networks of this algorithm are {networks}")
+        check_groups(self.rules.keys() - {REST}, names)
 
     def _aggregators(self, num_clients: int) -> dict[str, Aggregator]:
         return {
@@ -114,3 +110,16 @@ class Sharing:
 
     def _rule(self, name: str) -> str:
         return self.rules[group_of(name, self.rules)].rule
+
+
+def check_groups(groups: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse groups that are no prefix of a weight's name.
+
+    Raises:
+        ConfigError: names the group and the networks there are.
+    """
+    names = list(names)
+    for group in sorted(groups):
+        if not any(group_of(name, [group]) == group for name in names):
+            networks = ", ".join(sorted({name.partition(".")[0] for name in names}))
+            raise ConfigError(f"Group {group!r} names no weight: networks of this algorithm are {networks}")

@@ -28,8 +28,8 @@ class Signed:
 
 def signed(secret: bytes, run: str, round_index: int, client: str, message: Any) -> Signed:  # noqa: ANN401  # any message
     """Return a message with its signature."""
-    unsigned = crossing(client, message, "")
-    return Signed(message=message, signature=sign(secret, crossing_statement(run, round_index, unsigned)))
+    unsigned = crossing(client, round_index, message, "")
+    return Signed(message=message, signature=sign(secret, crossing_statement(run, unsigned)))
 
 
 def checked_crossing(key: str, run: str, round_index: int, client: str, part: Signed) -> Crossing:
@@ -38,16 +38,17 @@ def checked_crossing(key: str, run: str, round_index: int, client: str, part: Si
     Raises:
         FederationError: it does not.
     """
-    found = crossing(client, part.message, part.signature)
-    if not is_signed(key, part.signature, crossing_statement(run, round_index, found)):
+    found = crossing(client, round_index, part.message, part.signature)
+    if not is_signed(key, part.signature, crossing_statement(run, found)):
         raise FederationError(f"{found.message} of client {client!r} is not signed with its identity key: refused")
     return found
 
 
-def crossing(client: str, message: Any, signature: str) -> Crossing:  # noqa: ANN401  # any message
+def crossing(client: str, round_index: int, message: Any, signature: str) -> Crossing:  # noqa: ANN401  # any message
     """Return the ledger's line about a message."""
     return Crossing(
         client=client,
+        round=round_index,
         message=type(message).__name__,
         num_bytes=num_bytes(message),
         sha256=hashlib.sha256(content(message)).hexdigest(),

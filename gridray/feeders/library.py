@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from gridray.config import parse_yaml
 from gridray.errors import FeederError
 from gridray.feeders.components import (
     Capacitor,
@@ -65,8 +66,7 @@ def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Fe
         return synthetic
     text, where = _read(name_or_path)
     try:
-        # A safe loader with one rule more, which the linter cannot see.
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         raise FeederError(f"{where} is not YAML: {error}") from error
     try:
@@ -76,24 +76,6 @@ def load_feeder(name_or_path: str | Path, *, commands: Sequence[str] = ()) -> Fe
     feeder = _feeder(file)
     validate(feeder)
     return feeder
-
-
-class _UniqueKeyLoader(yaml.CSafeLoader):
-    """Safe loader that refuses a key given twice, where YAML's own would keep the last one."""
-
-
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if str(key.value) in seen:
-            raise yaml.constructor.ConstructorError(
-                "while reading a mapping", node.start_mark, f"key '{key.value}' is there twice", key.start_mark
-            )
-        seen.add(str(key.value))
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:

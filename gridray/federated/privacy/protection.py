@@ -57,14 +57,18 @@ class UtilityNoiseConfig:
     epsilon, delta: budget of one utility over the whole run.
     clip: largest norm of one utility's update.
     max_noise_to_clip: the run is refused if the noise on the mean has more than this many times the norm of the clip.
+    reward_std: public guess of the rewards' standard deviation, by which they are divided.
     """
 
     epsilon: float
     delta: float = 1e-5
     clip: float = 1.0
     max_noise_to_clip: float = 1.0
+    reward_std: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.reward_std > 0:
+            raise ConfigError(f"Utility noise has reward_std {self.reward_std}: give a number above 0")
         if not (self.clip > 0 and self.max_noise_to_clip > 0):
             raise ConfigError(
                 f"Utility noise has clip {self.clip} and max_noise_to_clip {self.max_noise_to_clip}: both are above 0"
@@ -97,6 +101,12 @@ class ProtectionConfig:
         """Whether clients send changes, clipped, compressed or under masks, in place of weights."""
         has_noise = self.utility_noise is not None
         return has_noise or self.secure_aggregation is not None or self.compression.kind != "none"
+
+    @property
+    def reward_std(self) -> float | None:
+        """What rewards are divided by where moments of the data would leave without noise; none where they may."""
+        parts = (self.dp_sgd, self.utility_noise)
+        return next((part.reward_std for part in parts if part is not None), None)
 
     def describe(self) -> str:
         """Return what protects the run, in words, each budget with its unit."""
@@ -138,6 +148,10 @@ def check_protection(protection: ProtectionConfig, *, rules: Iterable[str], num_
         raise ConfigError(
             f"Noise per utility is accounted for the mean of clipped updates; rule {wrong[0]!r} depends on single "
             f"updates in another way: give one of {', '.join(sorted(SUM_RULES))}"
+        )
+    if protection.utility_noise is not None and secure is not None and secure.num_groups > 1:
+        raise ConfigError(
+            "Noise per utility is accounted for one mean over all clients: give secure_aggregation num_groups 1"
         )
 
 

@@ -54,12 +54,13 @@ class Regulators:
             ActionChannel(f"regulator.{name}.tap_change", "step", -MAX_TAP_CHANGE, MAX_TAP_CHANGE, "integer")
             for name in self.names
         )
+        # What is seen is 0 at the regulator's own set-point, alike on all feeders, and in volts, as a tap's effect is.
         self.observation_channels = tuple(
             channel
-            for name in self.names
+            for name, set_point_v in zip(self.names, grid.sensing.vreg_v.tolist(), strict=True)
             for channel in (
                 ObservationChannel(f"regulator.{name}.tap", "step", 0.0, 1.0 / MAX_STEP),
-                ObservationChannel(f"regulator.{name}.control_v", "V", 120.0, 1.0 / 6.0),
+                ObservationChannel(f"regulator.{name}.control_v", "V", set_point_v, 1.0),
                 *([ObservationChannel(f"regulator.{name}.is_ready", "1", 0.5, 2.0)] if budget.is_observed else []),
             )
         )
