@@ -129,6 +129,12 @@ def test_divergence_is_an_error_and_not_a_policy() -> None:
         learner.update(batch)
 
 
+@pytest.mark.parametrize("device", ["gpu0", "cuda:99"])
+def test_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device is '{device}', which PyTorch cannot use here"):
+        learner_of("bc", device=device)
+
+
 def test_unknown_algorithm_or_setting_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="no algorithm 'iqll': give one of awr, bc, cql, iql, "):
         make_learner("iqll", observation_size=1, action_size=1)

@@ -80,6 +80,14 @@ def test_own_error_is_one_message_and_exits_with_1(capsys: pytest.CaptureFixture
     assert "Traceback" not in captured.err
 
 
+def test_path_that_cannot_be_written_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as left:
+        main(["record", "--no-ray", "--policy", "hold", "--episodes", "1", "--out", str(tmp_path / "file" / "x")])
+    assert left.value.code == 1
+    assert f"error: '{tmp_path / 'file' / '.partial-x'}': Not a directory" in capsys.readouterr().err
+
+
 def test_interrupted_command_exits_with_130() -> None:
     run = subprocess.run([sys.executable, "-c", INTERRUPTED_COMMAND], check=False, capture_output=True, text=True)  # noqa: S603
     assert run.returncode == 130

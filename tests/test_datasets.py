@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +126,11 @@ def test_edited_card_is_refused(dataset: OfflineDataset) -> None:
         OfflineDataset.open(dataset.path)
     edit_card(dataset, shards=[{"file": "../x.parquet", "rows": 1, "bytes": 1, "sha256": ""}])
     with pytest.raises(DatasetError, match="no file name"):
+        OfflineDataset.open(dataset.path)
+    shutil.rmtree(dataset.path / "shards")
+    (dataset.path / "shards").mkdir()
+    edit_card(dataset, shards=[], num_transitions=0)
+    with pytest.raises(DatasetError, match="counts no transitions"):
         OfflineDataset.open(dataset.path)
     edit_card(dataset, format_version=2)
     with pytest.raises(DatasetError, match="is no card of a dataset"):

@@ -131,6 +131,13 @@ def test_page_holds_tables_plots_and_verdict(tmp_path: Path, utility: EpisodeTab
     assert [file.name for file in page.parent.iterdir()] == ["index.html"]
 
 
+def test_unknown_policy_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "drop"])
+    assert stop.value.code == 1
+    assert "There is no policy 'drop': give the directory of a bundle" in capsys.readouterr().err
+
+
 def test_missing_task_file_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", "droop", "--config", str(tmp_path / "none.yaml")])

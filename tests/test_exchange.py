@@ -50,7 +50,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> OfflineDataset:
 def test_minari_there_and_back(
     dataset: OfflineDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "minari")  # a relative folder
     with pytest.raises(SystemExit) as left:
         main(["dataset", "to-minari", str(dataset.path), "gridray/north-v0", "--json"])
     assert left.value.code == 0

@@ -70,7 +70,7 @@ class Links(HTMLParser):
 def test_command_writes_a_self_contained_page(
     dataset: OfflineDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "north.html"
+    page = tmp_path / "pages" / "north.html"
     with pytest.raises(SystemExit) as left:
         main(["dataset", "inspect", str(dataset.path), "--html", str(page), "--json"])
     assert left.value.code == 0
@@ -86,6 +86,14 @@ def test_command_writes_a_self_contained_page(
         main(["dataset", "inspect", str(dataset.path), "--html", str(page)])
     assert left.value.code == 0
     assert "Coverage of actions" in capsys.readouterr().out
+
+
+def test_page_of_the_working_folder_lies_beside_it(dataset: OfflineDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(dataset.path)
+    with pytest.raises(SystemExit) as left:
+        main(["dataset", "inspect", "."])
+    assert left.value.code == 0
+    assert (dataset.path.parent / f"{dataset.path.name}.html").is_file()
 
 
 def test_missing_dataset_fails_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

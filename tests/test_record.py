@@ -316,6 +316,13 @@ def test_meaningless_values_are_refused(change: dict[str, Any], message: str) ->
         replace(CONFIG, **change)
 
 
+@pytest.mark.parametrize("policy", ["utility_controls", "droop"])
+def test_policy_that_reads_channels_is_refused_local_views(tmp_path: Path, policy: str) -> None:
+    local = replace(CONFIG, policy=policy, task_config=CONFIG.task_config | {"observation": {"mode": "local"}})
+    with pytest.raises(ConfigError, match="which the task does not observe: set mode of observation to full"):
+        record(local, tmp_path / "north", use_ray=False)
+
+
 def test_unknown_policy_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no policy 'drop'"):
         record(replace(CONFIG, policy="drop"), tmp_path / "north")

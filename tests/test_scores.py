@@ -84,6 +84,12 @@ def test_strata_narrow_the_interval_and_it_covers() -> None:
     np.testing.assert_array_equal(seasons(np.array([0, 90, 92, 200, 364, 365])), [0, 0, 1, 2, 3, 0])
 
 
+def test_day_alone_in_its_season_is_not_certain() -> None:
+    values = np.array([1.0, 2.0, 3.0, 5.0])
+    found = stratified_interval(lambda x: x.mean(axis=-1), (values,), np.arange(4))
+    assert found.low < found.mean < found.high
+
+
 def test_costs_become_totals_shares_depths_and_durations() -> None:
     series = {"thermal_pu": np.array([[0.0], [0.2], [0.4], [0.0]]), "losses_kwh": np.full((4, 1), 2.0)}
     found = cost_indicators(series, 0.5)

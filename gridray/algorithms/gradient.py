@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gridray.algorithms.base import NEXT_ACTIONS, TRAINING_COLUMNS
 from gridray.algorithms.policy import LearnedPolicy
-from gridray.errors import GridRayError
+from gridray.errors import ConfigError, GridRayError
 from gridray.tasks.view_layout import WIDTH
 
 if TYPE_CHECKING:
@@ -93,6 +93,16 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # PyTorch built without CUDA asserts
+        raise ConfigError(
+            f"device is '{name}', which PyTorch cannot use here ({str(error).splitlines()[0]}): give 'cpu', or 'cuda' "
+            "where there is a GPU"
+        ) from error
+
+
 class GradientLearner:
     """One algorithm's networks with their optimiser; implements `Learner`."""
 
@@ -108,8 +118,8 @@ class GradientLearner:
         self._layout = architecture.layout
         self.columns = networks.columns
         self.cost_column = networks.cost_column
-        self._networks = networks.to(settings.device)
-        self._device = torch.device(settings.device)
+        self._device = _device(settings.device)
+        self._networks = networks.to(self._device)
         self._settings = settings
         actor = list(networks.actor.parameters())
         others = [

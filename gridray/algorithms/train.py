@@ -152,6 +152,10 @@ class Training:
         history = [asdict(row) for row in self.history]
         write_checkpoint(file, arrays, {"identity": self._identity, "history": history})
 
+    def end_stream(self) -> None:
+        """Leave a stream's pass while Ray runs; afterwards its end would fail, in a traceback that nobody can catch."""
+        self._batches.set_state(self._batches.get_state())
+
     def restore(self, file: Path, *, of_other_settings: bool = False) -> None:
         """Go on from a checkpoint of the same run; or from one whose algorithm has other settings, but equal networks.
 
@@ -190,6 +194,7 @@ def train(config: TrainConfig, out: Path, on_progress: Callable[[HistoryRow], No
         if is_streamed(config, dataset):
             stack.enter_context(ray_session())
         training = Training(config, dataset)
+        stack.callback(training.end_stream)
         run_to_end(training, config, out, on_progress)
     return write_result(training, config, dataset, out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -32,6 +33,11 @@ COMMANDS: Final = {
     "serve": ("gridray.cli.serve", "Serve a trained policy over HTTP."),
     "demo": ("gridray.cli.demo", "Run the whole way for three utilities and report."),
 }
+
+USERS_ERRORS: Final = {
+    getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "EEXIST")
+}
+"""What a path of the user's, not a mistake of ours, can be wrong with."""
 
 _OPTIONS: Final[dict[str, Any]] = {
     # Plain help and tracebacks: Rich would cost more than all the rest of `gridray --help`.
@@ -78,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         get_command(app).main(args=arguments, prog_name="gridray")
     except GridRayError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in USERS_ERRORS:
+            raise
+        sys.stderr.write(f"error: '{error.filename}': {error.strerror}: give another path, or make room there.\n")
         sys.exit(1)
 
 

@@ -49,11 +49,12 @@ def inspect(
 ) -> None:
     """Show a dataset's card and what actions and voltages it covers, and write a page with plots.
 
-    Example: gridray dataset inspect runs/north --html north.html
+    Example: gridray dataset inspect runs/data/north --html north.html
     """
     dataset = OfflineDataset.open(path)
     coverage = measure_coverage(dataset)
-    page = html or path.with_name(f"{path.name}.html")
+    place = path if path.name else path.resolve()
+    page = html or place.with_name(f"{place.name}.html")
     write_page(page, dataset.card, coverage)
     if as_json:
         print_json({"card": json.loads(dataset.card.to_json()), "coverage": asdict(coverage), "page": page})
@@ -80,7 +81,7 @@ def to_minari(
 ) -> None:
     """Write a dataset as a local Minari dataset.
 
-    Example: gridray dataset to-minari runs/north gridray/north-v0
+    Example: gridray dataset to-minari runs/data/north gridray/north-v0
     """
     from gridray.datasets.minari import export_minari  # noqa: PLC0415
 
@@ -97,7 +98,7 @@ def from_minari(
 ) -> None:
     """Write a local Minari dataset as one of GridRay's.
 
-    Example: gridray dataset from-minari ~/.minari/datasets/gridray/north-v0 --out runs/north
+    Example: gridray dataset from-minari ~/.minari/datasets/gridray/north-v0 --out runs/data/north
     """
     from gridray.datasets.minari import import_minari  # noqa: PLC0415
 

@@ -96,7 +96,14 @@ def command(  # noqa: PLR0917
 def _task(name: str | None, policies: list[str], config: Path | None, num_days: int) -> Task:
     """Return the task with enough held-out days."""
     bundles = [policy for policy in policies if policy not in REFERENCES]
+    if missing := [bundle for bundle in bundles if not Path(bundle).is_dir()]:
+        raise ConfigError(
+            f"There is no policy '{missing[0]}': give the directory of a bundle made by `gridray train`, or one of "
+            f"{', '.join(REFERENCES)}."
+        )
     own = load_bundle(Path(bundles[0])).manifest.task if bundles else None
+    if own is not None and name not in {None, own.name}:
+        raise ConfigError(f"Bundle '{bundles[0]}' is for task '{own.name}', not '{name}': leave --task out.")
     settings = task_settings(config) if config is not None else dict(own.config) if own is not None else {}
     made = make_task(name or (own.name if own is not None else "volt_var"), settings | {"days": "held_out"})
     if len(made.allowed_days()) >= num_days:

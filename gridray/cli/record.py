@@ -37,7 +37,7 @@ def command(  # noqa: PLR0917  # typer makes an option of every parameter
 
     A run that was stopped goes on from its finished files when it is started again with the same settings.
 
-    Example: gridray record examples/record.yaml --out runs/north --episodes 200
+    Example: gridray record examples/record.yaml --out runs/data/north --episodes 200
     """
     settings = RecordConfig() if config is None else load_config(RecordConfig, config)
     given: dict[str, Any] = {

@@ -53,7 +53,7 @@ def command(  # one parameter per option
     A run that was stopped goes on from its last checkpoint when it is started again with the same --out. Where a Ray
     runs, losses are gauges for Prometheus.
 
-    Example: gridray train data/north --algorithm iql --out runs/north --updates 20000
+    Example: gridray train runs/data/north --algorithm iql --out runs/north --updates 20000
     """
     # Settings that nobody chose were chosen without a simulator.
     chosen = LearnerSettings(online_evaluations=0) if config is None else load_config(LearnerSettings, config)

@@ -66,6 +66,8 @@ class OfflineDataset:
             raise DatasetError(
                 f"'{path / CARD}' counts {card.num_transitions} transitions, its shards {num_rows}: {REMEDY}."
             )
+        if not num_rows:
+            raise DatasetError(f"'{path / CARD}' counts no transitions: record or import some.")
         return cls(path, card)
 
     @property

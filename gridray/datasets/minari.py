@@ -49,6 +49,7 @@ def export_minari(dataset: OfflineDataset, path: Path, dataset_id: str) -> Minar
     """
     if path.exists():
         raise DatasetError(f"'{path}' exists: remove it or give another directory for the Minari dataset.")
+    path = path.absolute()  # Minari joins the names of its files to the folder, which they already have.
     aside = path.with_name(f".partial-{path.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

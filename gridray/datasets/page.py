@@ -70,6 +70,7 @@ def write_page(file: Path, card: DatasetCard, coverage: Coverage) -> None:
         tables.append(("Voltages, worst first", ("node", f"below {LIMITS_PU[0]} pu", f"above {LIMITS_PU[1]} pu"), rows))
     title = f"{card.task} on {card.feeder}, {card.policy}: {card.num_transitions} transitions"
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_file(file, page.render(title=title, tables=tables, plots=_plots(coverage)))
 
 

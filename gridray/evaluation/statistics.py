@@ -61,7 +61,8 @@ def stratified_interval(
     """Return a statistic with its 95 % percentile interval, days drawn anew within their strata.
 
     As rliable does (Agarwal et al., "Deep RL at the edge of the statistical precipice", NeurIPS 2021), whose strata
-    are tasks; ours are seasons.
+    are tasks; ours are seasons. A day that is alone in its stratum could only be drawn as itself, as if it were
+    certain: where there is one, days are drawn without strata.
 
     Args:
         statistic: takes the columns [..., D] and reduces the last axis.
@@ -70,6 +71,8 @@ def stratified_interval(
         seed: of the resamples.
     """
     rng = np.random.default_rng(seed)
+    if np.unique(strata, return_counts=True)[1].min() < 2:
+        strata = np.zeros_like(strata)
     picks = np.empty((NUM_RESAMPLES, len(strata)), dtype=np.int64)
     for stratum in np.unique(strata):
         (rows,) = np.nonzero(strata == stratum)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from gridray.errors import ConfigError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -28,3 +32,17 @@ class TwinPolicy(Protocol):
     def act_on(self, state: Any, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ANN401
         """Return actions in [-1, 1], float32 [num_envs, num_actions], for a state of the task, which stays as it is."""
         ...
+
+
+def observed(policy: str, names: Sequence[str], wanted: str) -> int:
+    """Return where among the names of a task's observations the one is that a policy reads.
+
+    Raises:
+        ConfigError: the task does not observe it.
+    """
+    if wanted not in names:
+        raise ConfigError(
+            f"Policy '{policy}' reads '{wanted}', which the task does not observe: set mode of observation to full or "
+            "metered; local views are made of either when a policy is trained."
+        )
+    return names.index(wanted)

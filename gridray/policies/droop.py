@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridray.policies.base import observed
 from gridray.policies.utility_controls import UtilityControls
 from gridray.tasks.base import physical_observations
 from gridray.tasks.scaling import action_ranges, encode_rows
@@ -33,7 +34,7 @@ class Droop:
         rows = {channel.name: row for row, channel in enumerate(task.action_channels)}
         self._inverters = []
         for inverter in task.feeder.generators:
-            columns = [names.index(f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases]
+            columns = [observed(self.name, names, f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases]
             channels = [task.observation_channels[column] for column in columns]
             set_by = [rows[name] for kind in ("pv", "battery") if (name := f"{kind}.{inverter.name}.kvar") in rows]
             self._inverters.append((columns, channels, set_by))

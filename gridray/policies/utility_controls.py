@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from gridray.physics.controls import MAX_STEP
+from gridray.policies.base import observed
 from gridray.policies.restoration import Restoration
 from gridray.tasks.base import physical_observations
 from gridray.tasks.scaling import action_ranges, encode_rows
@@ -47,12 +48,12 @@ class UtilityControls:
         banks = [
             (
                 rows[f"capacitor.{bank.name}.state"],
-                [names.index(f"vmag_pu.{bank.bus}.{phase}") for phase in bank.phases],
+                [observed(self.name, names, f"vmag_pu.{bank.bus}.{phase}") for phase in bank.phases],
             )
             for bank in task.feeder.capacitors
             if f"capacitor.{bank.name}.state" in rows
         ]
-        read = [names.index(f"{name}.{seen}") for seen in ("tap", "control_v") for name in regulators]
+        read = [observed(self.name, names, f"{name}.{seen}") for seen in ("tap", "control_v") for name in regulators]
         self._banks = []
         for row, columns in banks:
             self._banks.append((row, slice(len(read), len(read) + len(columns))))
