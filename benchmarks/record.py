@@ -31,7 +31,7 @@ from gridray.datasets.record import RecordConfig, record
 from gridray.envs.registration import make_vector_env
 
 NUM_ENVS = 256
-FEEDERS = {"ieee13": 1_000_000, "ieee123": 500_000}
+FEEDERS = {"ieee13": 3_000_000, "ieee123": 500_000}
 """Transitions recorded of each: enough that a day's file has hundreds of rows."""
 REPEATS, BARE_REPEATS = 3, 3
 STEPS_PER_DAY = 96

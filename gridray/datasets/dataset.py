@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from gridray.datasets.card import DatasetCard, DatasetSource, Shard, read_card
-from gridray.datasets.partial import CARD, SHARDS, file_sha256, finish_shards, partial_folder, publish, write_shards
+from gridray.datasets.partial import CARD, SHARDS, encode_shards, file_sha256, partial_folder, publish, write_shards
 from gridray.datasets.schema import (
     COST_PREFIX,
     OPTIONAL_COLUMNS,
@@ -134,9 +134,7 @@ def write_dataset(
                 schema = transition_schema(len(source.observation_names), len(source.action_names), costs, more)
             table = make_table(columns, schema, where=f"part {index}")
             name = f"shard-{index:06d}.parquet" if names is None else next(names)
-            written = write_shards(folder, [(name, table)])
-            finish_shards(folder, written)
-            finished += written
+            finished += write_shards(folder, encode_shards([(name, table)]))
         publish(folder, path, source, finished)
     return OfflineDataset.open(path)
 

@@ -12,7 +12,7 @@ from array import array
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -53,6 +53,13 @@ class FinishedShard:
     costs: dict[str, tuple[float, ...]]
 
 
+class EncodedShard(NamedTuple):
+    """A shard that is not on disk yet: the pieces of its file, and what it will be."""
+
+    pages: list[bytes]
+    finished: FinishedShard
+
+
 @contextmanager
 def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
     """Give the block the folder in which the dataset `path` is written; remove it if nothing in it can be reused.
@@ -91,27 +98,32 @@ def partial_folder(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
-def write_shards(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> list[FinishedShard]:
-    """Write shards by name (a path in the folder of shards) aside; they count once `finish_shards` has them."""
-    written = []
+def encode_shards(tables: Iterable[tuple[str, pa.Table]]) -> list[EncodedShard]:
+    """Encode tables by the name of their shard, a path in the folder of shards; `write_shards` writes them."""
+    encoded = []
     for name, table in tables:
-        file = folder / SHARDS / name
+        pages, digest = _parquet(table)
+        shard = Shard(file=name, rows=table.num_rows, bytes=sum(map(len, pages)), sha256=digest)
+        encoded.append(EncodedShard(pages, _with_totals(shard, table)))
+    return encoded
+
+
+def write_shards(folder: Path, encoded: list[EncodedShard]) -> list[FinishedShard]:
+    """Write shards aside, bring them to disk, name them and write their sidecars: what has a sidecar is whole."""
+    finished = [one.finished for one in encoded]
+    files = [folder / SHARDS / one.shard.file for one in finished]
+    for file, one in zip(files, encoded, strict=True):
         file.parent.mkdir(parents=True, exist_ok=True)
-        digest = _write_parquet(_aside(file), table)
-        shard = Shard(file=name, rows=table.num_rows, bytes=_aside(file).stat().st_size, sha256=digest)
-        written.append(_with_totals(shard, table))
-    return written
-
-
-def finish_shards(folder: Path, written: list[FinishedShard]) -> None:
-    """Bring written shards to disk, name them and write their sidecars: what has a sidecar is whole."""
-    files = [folder / SHARDS / one.shard.file for one in written]
+        with _aside(file).open("wb", buffering=0) as target:
+            for page in one.pages:
+                target.write(page)
     _sync([_aside(file) for file in files])
-    for file, one in zip(files, written, strict=True):
+    for file, whole in zip(files, finished, strict=True):
         _aside(file).rename(file)
         # One that a power cut damages only means that the shard is made again: it need not be on disk yet.
-        content = vars(one) | {"shard": vars(one.shard)}
-        _sidecar(folder, one.shard.file).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        content = vars(whole) | {"shard": vars(whole.shard)}
+        _sidecar(folder, whole.shard.file).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return finished
 
 
 def finished_shard(folder: Path, name: str) -> FinishedShard | None:
@@ -216,32 +228,33 @@ def write_file(file: Path, text: str) -> None:
     _aside(file).rename(file)
 
 
-def _write_parquet(file: Path, table: pa.Table) -> str:
-    """Write a table and return the digest of the file."""
+def _parquet(table: pa.Table) -> tuple[list[bytes], str]:
+    """Return a table as Parquet, in pieces, and its digest."""
     tensors = [name for name in table.column_names if name in TENSOR_COLUMNS]
     scalars = [name for name in table.column_names if name not in TENSOR_COLUMNS]
     # Tensors' digits hardly compress, and statistics of their elements would say nothing; those of the rest let
     # readers skip files.
     compression = dict.fromkeys(scalars, "snappy") | {f"{name}.list.element": "none" for name in tensors}
     options: dict[str, Any] = {"compression": compression, "use_dictionary": ["eps_id"], "write_statistics": scalars}
-    with file.open("wb") as target, _Digesting(target) as stream:
-        pq.write_table(table, stream, data_page_size=PAGE_BYTES, **options)
-    return stream.digest.hexdigest()
+    with _Digesting() as stream:
+        pq.write_table(table, stream, data_page_size=PAGE_BYTES, write_batch_size=8192, **options)
+    return stream.pages, stream.digest.hexdigest()
 
 
 class _Digesting(io.BufferedIOBase):
-    """A stream that takes the digest of what it passes on."""
+    """A stream that takes the digest of what it keeps."""
 
-    def __init__(self, target: io.BufferedIOBase) -> None:
-        self._target = target
+    def __init__(self) -> None:
+        self.pages: list[bytes] = []
         self.digest = hashlib.sha256()
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:  # noqa: ANN401  # whatever has bytes
-        self.digest.update(content)
-        return self._target.write(content)
+        self.pages.append(bytes(content))
+        self.digest.update(self.pages[-1])
+        return len(self.pages[-1])
 
 
 def _sync(entries: list[Path]) -> None:

@@ -19,8 +19,8 @@ from gridray.datasets.card import task_source
 from gridray.datasets.dataset import OfflineDataset
 from gridray.datasets.drive import Driver
 from gridray.datasets.partial import (
+    encode_shards,
     file_sha256,
-    finish_shards,
     finished_shard,
     partial_folder,
     publish,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gridray.datasets.behaviour import PolicyMaker
-    from gridray.datasets.partial import FinishedShard
+    from gridray.datasets.partial import EncodedShard
     from gridray.datasets.plan import PlannedShard
     from gridray.tasks.base import Task
 
@@ -192,8 +192,8 @@ class Recorder:
     def record_blocks(self, blocks: Iterable[int]) -> Iterator[int]:
         """Record blocks one after the other and yield the number of episodes of each when it is on disk.
 
-        A thread waits for the disk while the next block is driven; encoding and digests stay in this one, as two
-        threads that take turns in the interpreter are slower.
+        A thread makes the files and waits for the disk while the next block is driven. Encoding and digests stay in
+        this one, as two threads that take turns in the interpreter are slower.
         """
         with ThreadPoolExecutor(max_workers=1) as disk:
             waiting: Future[int] | None = None
@@ -201,15 +201,15 @@ class Recorder:
                 shards = [self._plan.shards[index] for index in self._blocks[block]]
                 episodes = np.concatenate([shard.episodes for shard in shards])
                 steps = self._driver.drive(episodes, self._num_envs)
-                written = write_shards(self._folder, self._tables(shards, steps))
+                encoded = encode_shards(self._tables(shards, steps))
                 if waiting is not None:
                     yield waiting.result()
-                waiting = disk.submit(self._finish, written, len(episodes))
+                waiting = disk.submit(self._write, encoded, len(episodes))
             if waiting is not None:
                 yield waiting.result()
 
-    def _finish(self, written: list[FinishedShard], num_episodes: int) -> int:
-        finish_shards(self._folder, written)
+    def _write(self, encoded: list[EncodedShard], num_episodes: int) -> int:
+        write_shards(self._folder, encoded)
         return num_episodes
 
     def _tables(self, shards: list[PlannedShard], steps: dict[str, NDArray[Any]]) -> Iterator[tuple[str, pa.Table]]:
