@@ -83,6 +83,8 @@ def test_stream_has_the_same_rows_as_memory(dataset: OfflineDataset) -> None:
     assert sorted(order) == list(range(144))
     for name in names:
         np.testing.assert_array_equal(batch[name].numpy(), whole[name][order])
+    again = StreamedBatches(dataset, names, batch_size=144, seed=0, device="cpu").draw()
+    np.testing.assert_array_equal(again["obs"].numpy(), batch["obs"].numpy())
     normaliser = dataset_normaliser(dataset, stream=False, cost_column=COST)
     assert normaliser.cost_std == pytest.approx(whole[COST].std(), rel=1e-5)
     with pytest.raises(DatasetError, match="no column 'cost_frogs'"):

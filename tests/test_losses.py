@@ -186,9 +186,10 @@ def test_iql_lagrange_prices_the_cost_and_moves_the_price(batch: dict[str, NDArr
     priced = (advantage - multiplier * (values.max(axis=0) - policy_cost)) / (1.0 + multiplier)
     log_likelihood = log_density(weights, observations, batch["actions"])
     actor_loss = -(np.minimum(np.exp(2.0 * priced), 100.0) * log_likelihood).mean()
+    cost = (1.0 - DISCOUNT) * policy_cost.mean()
+    moved = multiplier + 0.1 * (cost - 0.02)
     expected = losses | {"cost_critic_loss": twin_loss(values, totals), "actor_loss": actor_loss}
-    assert_losses(learner, batch, expected)
-    moved = multiplier + 0.1 * ((1.0 - DISCOUNT) * policy_cost.mean() - 0.02)
+    assert_losses(learner, batch, expected | {"multiplier": max(moved, 0.0), "expected_cost": cost * 0.5 * 24})
     assert learner.get_weights()["multiplier"][0] == pytest.approx(max(moved, 0.0), rel=1e-4)
 
 

@@ -236,6 +236,8 @@ def _stream_columns(dataset: OfflineDataset, columns: Sequence[str]) -> ray.data
     if unknown := sorted(set(_stored(columns)) - set(pq.read_schema(dataset.files[0]).names)):
         raise DatasetError(f"The dataset '{dataset.path}' has no column '{unknown[0]}': record it with that cost")
     data = dataset.to_ray().select_columns(_stored(columns))
-    if NEXT_ACTIONS not in columns:
-        return data
-    return data.map_batches(partial(_derived, columns=columns), batch_size=None, batch_format="numpy")
+    if NEXT_ACTIONS in columns:
+        data = data.map_batches(partial(_derived, columns=columns), batch_size=None, batch_format="numpy")
+    # A seed decides the batches, whichever file is read first.
+    data.context.execution_options.preserve_order = True
+    return data

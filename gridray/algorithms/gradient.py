@@ -53,6 +53,10 @@ class Networks(nn.Module):
         """Return named scalar losses; their sum is minimised, and no network gets gradients from two of them."""
         raise NotImplementedError
 
+    def reports(self) -> dict[str, Tensor]:
+        """Return named scalars to show beside the losses of the last batch; none, but where an algorithm has some."""
+        return {}
+
     def state_values(self, observations: Tensor) -> Tensor:
         """Return the values [n] of prepared observations: the value function's, or the lower critic's.
 
@@ -151,7 +155,7 @@ class GradientLearner:
         self._optimiser.zero_grad(set_to_none=True)
         stacked.sum().backward()  # type: ignore[no-untyped-call]
         self._descend()
-        return values
+        return values | {name: float(value) for name, value in self._networks.reports().items()}
 
     @property
     def networks(self) -> Networks:

@@ -87,6 +87,12 @@ class IqlLagrangeNetworks(IqlNetworks):
         self._cost_targets.follow(self._settings.target_rate)
         self.multiplier.add_(self._settings.multiplier_rate * self._excess).clamp_(0.0, self._settings.max_multiplier)
 
+    def reports(self) -> dict[str, Tensor]:
+        """Return the multiplier, and the cost expected over the steps of the budget, in the unit of the cost."""
+        config = self._settings
+        expected = self._excess * self.normaliser.cost_std * config.budget_steps + config.budget
+        return {"multiplier": self.multiplier.squeeze(), "expected_cost": expected.squeeze()}
+
     def _cost(self, batch: Mapping[str, Tensor], observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cost critics' loss, and by how much each action [n] costs more than the policy's."""
         config, column = self._settings, self.cost_column or ""
