@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from gridray.errors import ConfigError
-from gridray.tasks.base import has_levels
+from gridray.tasks.base import device_kinds, has_levels
 from gridray.tasks.view_layout import KINDS
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Behaviour:
 
 def _noise_of_actions(task: Task, noise_std: NoiseStd) -> NDArray[np.float64]:
     """Return the standard deviation of the noise on each action."""
-    kinds = [channel.name.partition(".")[0] for channel in task.action_channels]
+    kinds = device_kinds(task.action_channels)
     if not isinstance(noise_std, Mapping):
         return np.full(len(kinds), float(noise_std))
     if unknown := sorted(set(noise_std) - {*kinds, *KINDS}):

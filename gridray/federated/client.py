@@ -290,11 +290,13 @@ class UtilityClient:
         """Let the training of the shared learner go through noise."""
         learner = training.shared_learner()
         if not isinstance(learner, GradientLearner):
-            raise ConfigError(_no_private_training(self._spec.algorithm))
+            given = ", ".join(sorted(SUPPORTED))
+            raise ConfigError(
+                f"DP-SGD cannot train {self._spec.algorithm!r}: give one of {given}, without an ensemble's losses"
+            )
         columns = load_columns(self._dataset, learner.columns) | self._dataset.load(self._unit_columns())
         columns = {name: column[: training.num_trained] for name, column in columns.items()}
         private = PrivateRounds(learner, columns, config, self._spec.folder)
-
         basis = self._basis()
 
         def steps(broadcast: Broadcast) -> dict[str, float]:
@@ -366,11 +368,6 @@ def round_rng(seed: int, client: str, round_index: int) -> np.random.Generator:
     """Return the generator of a client's round; names are hashed, so that no two clients share a stream."""
     name = int.from_bytes(hashlib.sha256(client.encode()).digest()[:8], "big")
     return np.random.default_rng([seed, name, round_index])
-
-
-def _no_private_training(algorithm: str) -> str:
-    given = ", ".join(sorted(SUPPORTED))
-    return f"DP-SGD cannot train {algorithm!r}: give one of {given}, without an ensemble's losses"
 
 
 def _under_controls(broadcast: Broadcast) -> dict[str, np.ndarray[Any, Any]]:

@@ -8,8 +8,7 @@ import numpy as np
 
 from gridray.policies.base import observed
 from gridray.policies.utility_controls import UtilityControls
-from gridray.tasks.base import physical_observations
-from gridray.tasks.scaling import action_ranges, encode_rows
+from gridray.tasks.scaling import action_ranges, encode_rows, observation_scales, physical_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,14 +34,14 @@ class Droop:
         self._inverters = []
         for inverter in task.feeder.generators:
             columns = [observed(self.name, names, f"vmag_pu.{inverter.bus}.{phase}") for phase in inverter.phases]
-            channels = [task.observation_channels[column] for column in columns]
+            scales = observation_scales([task.observation_channels[column] for column in columns])
             set_by = [rows[name] for kind in ("pv", "battery") if (name := f"{kind}.{inverter.name}.kvar") in rows]
-            self._inverters.append((columns, channels, set_by))
+            self._inverters.append((columns, scales, set_by))
 
     def act(self, observations: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
         """Return actions, float32 [num_envs, num_actions]."""
         values = self._utility.set_points(observations)
-        for columns, channels, set_by in self._inverters:
-            v = physical_observations(channels, observations[:, columns]).mean(axis=1)
+        for columns, scales, set_by in self._inverters:
+            v = physical_rows(scales, observations[:, columns]).mean(axis=1)
             values[set_by] = np.interp(v, CURVE_V_PU, CURVE_Q_SHARE) * self._ranges.high[set_by, None]
         return encode_rows(self._ranges, values)

@@ -14,7 +14,7 @@ from gridray.physics.controls import MAX_STEP
 from gridray.policies.base import observed
 from gridray.policies.restoration import Restoration
 from gridray.tasks.base import physical_observations
-from gridray.tasks.scaling import action_ranges, encode_rows
+from gridray.tasks.scaling import action_ranges, encode_rows, observation_scales, physical_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class UtilityControls:
             self._banks.append((row, slice(len(read), len(read) + len(columns))))
             read += columns
         self._channels, self._read = task.observation_channels, read
-        self._read_channels = [task.observation_channels[column] for column in read]
+        self._read_scales = observation_scales([task.observation_channels[column] for column in read])
         has_faults = any(name.startswith("zone.") and name.endswith(".repair_h") for name in names)
         self._restoration = Restoration(task, names) if has_faults else None
         switches = self._restoration.names if self._restoration is not None else ()
@@ -71,7 +71,7 @@ class UtilityControls:
 
     def set_points(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return set-points, float64 [num_actions, num_envs], for observations [num_envs, num_observations]."""
-        seen = physical_observations(self._read_channels, observations[:, self._read]).T
+        seen = physical_rows(self._read_scales, observations[:, self._read]).T
         values = np.repeat(self._ranges.neutral[:, None], len(observations), axis=1)
         num_taps, sensing = len(self._tap_rows), self._sensing
         if num_taps:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gridray.errors import ConfigError
 from gridray.policies.utility_controls import UtilityControls
+from gridray.tasks.base import device_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +37,7 @@ class WithControls:
         Raises:
             ConfigError: the task commands no device of any of these kinds.
         """
-        own = [channel.name.partition(".")[0] for channel in task.action_channels]
+        own = device_kinds(task.action_channels)
         if not set(kinds) & set(own):
             raise ConfigError(
                 f"kinds is {sorted(kinds)}, but '{task.name}' has no such device here: "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from gridray.errors import ConfigError
-from gridray.tasks.scaling import action_ranges, decode_rows, encode_rows
+from gridray.tasks.scaling import action_ranges, decode_rows, encode_rows, observation_scales, physical_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,17 +135,20 @@ def physical_observations(
     channels: Sequence[ObservationChannel], observations: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Turn scaled observations [num_rows, num_channels] back into physical units."""
-    offset = np.array([channel.offset for channel in channels])
-    scale = np.array([channel.scale for channel in channels])
-    physical: NDArray[np.float64] = np.asarray(observations, dtype=np.float64) / scale + offset
-    return physical
+    return physical_rows(observation_scales(channels), observations)
+
+
+def device_kinds(channels: Sequence[ActionChannel]) -> list[str]:
+    """Return the kind of device that each channel commands: what its name begins with, such as "pv"."""
+    return [channel.name.partition(".")[0] for channel in channels]
 
 
 def scaled_observations(channels: Sequence[ObservationChannel], physical: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale physical observations [num_rows, num_channels] to what a policy sees, float32."""
-    offset = np.array([channel.offset for channel in channels])
-    scale = np.array([channel.scale for channel in channels])
-    scaled: NDArray[np.float32] = ((np.asarray(physical, dtype=np.float64) - offset) * scale).astype(np.float32)
+    scales = observation_scales(channels)
+    scaled: NDArray[np.float32] = ((np.asarray(physical, dtype=np.float64) - scales.offset) * scales.scale).astype(
+        np.float32
+    )
     return scaled
 
 

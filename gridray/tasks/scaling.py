@@ -64,6 +64,12 @@ def observe_rows(scales: ObservationScales, physical: NDArray[np.float64]) -> ND
     return rows
 
 
+def physical_rows(scales: ObservationScales, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return in physical units what is seen, both [E, N]."""
+    physical: NDArray[np.float64] = np.asarray(rows, dtype=np.float64) / scales.scale + scales.offset
+    return physical
+
+
 def decode_rows(ranges: ActionRanges, actions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return set-points [N, E], in the channels' units, of actions [E, N]; see `gridray.tasks.base.set_points`."""
     values = np.empty((len(ranges.low), len(actions)))
